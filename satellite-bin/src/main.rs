@@ -1,0 +1,2 @@
+//! The satellite command.
+fn main() {}

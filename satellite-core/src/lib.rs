@@ -1,0 +1,4 @@
+//! The library under the satellite.
+
+#[cfg(feature = "net")]
+pub mod net;
