@@ -2,3 +2,4 @@
 
 #[cfg(feature = "net")]
 pub mod net;
+pub mod oci;
