@@ -3,3 +3,4 @@
 #[cfg(feature = "net")]
 pub mod net;
 pub mod oci;
+pub mod store;

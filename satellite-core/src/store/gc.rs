@@ -1,0 +1,325 @@
+//! Garbage collection: mark from what is held, sweep the rest, while clients push and pull.
+//!
+//! Held are tags, pins, what they reach, what is about any of these (referrers), what is leased, and everything younger
+//! than the grace period. While a collection runs, whoever publishes a manifest marks what it reaches
+//! (`mark_if_collecting`), and every deletion looks at the marks again behind the gate that publishing holds: so what is
+//! published during a collection survives it. The order of deleting is index, then file: a crash between the two leaves a
+//! file that nobody names, which the next collection takes.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{
+    Inner, Store,
+    error::{Context, Result},
+    files::{Stat, sync_dir},
+    index::{self, Batch, Kind, ManifestRecord},
+};
+use crate::oci::{Algorithm, Digest, Manifest, Repository};
+
+/// Deletions decided and made in one hold of the gate.
+const BATCH: usize = 64;
+/// Names kept of what was touched lately; beyond it the oldest half is dropped.
+const MAX_RECENT: usize = 1 << 16;
+
+/// What a collection did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct GcReport {
+    /// Manifests taken out of repositories.
+    pub manifests: u64,
+    /// Blobs deleted.
+    pub blobs: u64,
+    /// Bytes they had.
+    pub bytes: u64,
+    /// Files of abandoned uploads and transfers deleted, and their bytes.
+    pub partials: (u64, u64),
+    /// Blobs kept because they are in use.
+    pub kept: u64,
+    /// Unreferenced blobs kept because they are young or leased.
+    pub young: u64,
+}
+
+#[derive(Default)]
+pub(super) struct State(Mutex<Inside>);
+
+#[derive(Default)]
+struct Inside {
+    /// Marks of the collection under way; 128 bits of each name, so a collision keeps too much, never too little.
+    marks: Option<HashSet<u128>>,
+    leases: HashMap<Digest, usize>,
+    /// When a name was last touched, by a clock that does not jump.
+    recent: HashMap<u128, Instant>,
+}
+
+impl State {
+    fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Holds content that a running transfer counts on, until it is dropped.
+pub struct Lease {
+    inner: Arc<Inner>,
+    digest: Digest,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut inside = self.inner.gc.inside();
+        if let Some(count) = inside.leases.get_mut(&self.digest) {
+            *count -= 1;
+            if *count == 0 {
+                inside.leases.remove(&self.digest);
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Holds `digest`, whether it is in the store yet or not.
+    pub fn lease(&self, digest: &Digest) -> Lease {
+        *self.inner.gc.inside().leases.entry(digest.clone()).or_default() += 1;
+        Lease { inner: self.inner.clone(), digest: digest.clone() }
+    }
+
+    /// Collects garbage. `grace` overrides the store's own. Safe at any time; a second call meanwhile waits its turn.
+    pub async fn gc(&self, grace: Option<Duration>) -> Result<GcReport> {
+        let inner = self.inner.clone();
+        let grace = grace.unwrap_or(inner.options.grace);
+        let _turn = self.inner.layout.turn.lock().await;
+        self.inner.pool.run(move || inner.collect(grace)).await
+    }
+}
+
+/// The mark of a link: repository and blob together.
+fn link_mark(repository: &Repository, digest: &Digest) -> u128 {
+    let name = Digest::sha256(repository.as_str().as_bytes()).prefix128();
+    name.rotate_left(1) ^ digest.prefix128()
+}
+
+impl Inner {
+    pub(super) fn touch(&self, digest: &Digest) {
+        let mut inside = self.gc.inside();
+        let now = Instant::now();
+        inside.recent.insert(digest.prefix128(), now);
+        if inside.recent.len() > MAX_RECENT {
+            let mut times: Vec<Instant> = inside.recent.values().copied().collect();
+            let middle = times.len() / 2;
+            let (_, median, _) = times.select_nth_unstable(middle);
+            let median = *median;
+            inside.recent.retain(|_, t| *t > median);
+        }
+    }
+
+    /// The write barrier: marks a manifest that is being published, and all it reaches.
+    pub(super) fn mark_if_collecting(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        manifest: &Manifest,
+    ) -> Result<()> {
+        if self.gc.inside().marks.is_none() {
+            return Ok(());
+        }
+        let mut todo = Vec::new();
+        self.mark_one(repository, digest, Some(manifest), &mut todo)?;
+        self.mark_all(repository, todo)
+    }
+
+    fn mark_all(&self, repository: &Repository, mut todo: Vec<Digest>) -> Result<()> {
+        while let Some(digest) = todo.pop() {
+            self.mark_one(repository, &digest, None, &mut todo)?;
+        }
+        Ok(())
+    }
+
+    /// Marks one manifest and its blobs, and adds the manifests it leads to. Unreadable ones lead nowhere.
+    fn mark_one(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        known: Option<&Manifest>,
+        todo: &mut Vec<Digest>,
+    ) -> Result<()> {
+        let key = index::key(Kind::Manifest, repository, &digest.key());
+        let read;
+        let manifest = match known {
+            Some(manifest) => manifest,
+            None => {
+                let Some(record) = self.index.get::<ManifestRecord>(&key)? else { return Ok(()) };
+                // Before the file is read: a manifest that is marked already leads nowhere new.
+                if !self.mark([link_mark(repository, digest), digest.prefix128()]) {
+                    return Ok(());
+                }
+                let raw = self.read_small(digest, Some(record.size))?;
+                match raw.and_then(|raw| Manifest::parse(raw, Some(&record.media_type)).ok()) {
+                    Some(parsed) => {
+                        read = parsed;
+                        &read
+                    }
+                    None => return Ok(()),
+                }
+            }
+        };
+        self.mark([link_mark(repository, digest), digest.prefix128()]);
+        for blob in &manifest.blobs {
+            self.mark([link_mark(repository, &blob.digest), blob.digest.prefix128()]);
+        }
+        todo.extend(manifest.children.iter().map(|c| c.digest.clone()));
+        for referrer in self.referrers(repository, digest, None) {
+            todo.push(referrer?);
+        }
+        Ok(())
+    }
+
+    /// Whether the first of them was not marked before.
+    fn mark(&self, names: [u128; 2]) -> bool {
+        let mut inside = self.gc.inside();
+        let Some(marks) = &mut inside.marks else { return false };
+        marks.insert(names[1]);
+        marks.insert(names[0])
+    }
+
+    /// Whether the collection under way must keep this.
+    fn is_marked(&self, name: u128) -> bool {
+        self.gc.inside().marks.as_ref().is_none_or(|m| m.contains(&name))
+    }
+
+    /// Whether it is leased or too young to be collected. The clock's jumps keep too much, never too little.
+    fn is_fresh(&self, digest: &Digest, stat: Option<Stat>, grace: Duration) -> bool {
+        let inside = self.gc.inside();
+        if inside.leases.contains_key(digest)
+            || inside.recent.get(&digest.prefix128()).is_some_and(|t| t.elapsed() < grace)
+        {
+            return true;
+        }
+        let age = stat.and_then(|s| SystemTime::now().duration_since(s.modified?).ok());
+        stat.is_some() && age.is_none_or(|a| a < grace)
+    }
+
+    fn collect(&self, grace: Duration) -> Result<GcReport> {
+        self.gc.inside().marks = Some(HashSet::new());
+        let result = self.mark_held(grace).and_then(|()| self.sweep(grace));
+        let mut inside = self.gc.inside();
+        inside.marks = None;
+        inside.recent.retain(|_, t| t.elapsed() < grace.max(Duration::from_secs(60)));
+        result
+    }
+
+    fn mark_held(&self, grace: Duration) -> Result<()> {
+        for repository in self.index.repositories(Kind::Manifest, None) {
+            let repository = repository?;
+            let mut held = Vec::new();
+            for item in self.tags(&repository, None) {
+                held.push(item?.1);
+            }
+            let pins = index::key(Kind::Pin, &repository, &[]);
+            for item in self.index.scan(&pins, None) {
+                held.extend(Digest::from_key(&item?.0[pins.len()..]));
+            }
+            self.mark_all(&repository, held)?;
+            let mut fresh = Vec::new();
+            for info in self.manifests(&repository, None) {
+                let info = info?;
+                if !self.is_marked(link_mark(&repository, &info.digest))
+                    && self.is_fresh(&info.digest, self.files.stat(&info.digest)?, grace)
+                {
+                    fresh.push(info.digest);
+                }
+            }
+            self.mark_all(&repository, fresh)?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&self, grace: Duration) -> Result<GcReport> {
+        let mut report = GcReport::default();
+        for kind in [Kind::Manifest, Kind::Link] {
+            for repository in self.index.repositories(kind, None) {
+                let repository = repository?;
+                let prefix = index::key(kind, &repository, &[]);
+                let mut doomed = Vec::new();
+                for item in self.index.scan(&prefix, None) {
+                    let Some(digest) = Digest::from_key(&item?.0[prefix.len()..]) else { continue };
+                    if !self.is_marked(link_mark(&repository, &digest)) {
+                        doomed.push(digest);
+                    }
+                }
+                for chunk in doomed.chunks(BATCH) {
+                    report.manifests += self.sweep_records(kind, &repository, chunk, grace)?;
+                }
+            }
+        }
+        self.sweep_blobs(grace, &mut report)?;
+        report.partials = self.sweep_partials(self.options.upload_idle)?;
+        Ok(report)
+    }
+
+    fn sweep_records(
+        &self,
+        kind: Kind,
+        repository: &Repository,
+        doomed: &[Digest],
+        grace: Duration,
+    ) -> Result<u64> {
+        let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = Batch::default();
+        let mut manifests = 0;
+        for digest in doomed {
+            if self.is_marked(link_mark(repository, digest))
+                || self.is_fresh(digest, self.files.stat(digest)?, grace)
+            {
+                continue;
+            }
+            match kind {
+                Kind::Manifest => {
+                    manifests += u64::from(self.forget_manifest(repository, digest, &mut batch)?)
+                }
+                _ => batch.delete(index::key(kind, repository, &digest.key())),
+            }
+        }
+        if batch.len() > 0 {
+            self.index.commit(batch)?;
+            self.layout.changed();
+        }
+        Ok(manifests)
+    }
+
+    fn sweep_blobs(&self, grace: Duration, report: &mut GcReport) -> Result<()> {
+        let mut doomed = Vec::new();
+        self.files.each_blob(|digest, stat| {
+            if self.is_marked(digest.prefix128()) {
+                report.kept += 1;
+            } else if self.is_fresh(&digest, Some(stat), grace) {
+                report.young += 1;
+            } else {
+                doomed.push(digest);
+            }
+            Ok(())
+        })?;
+        for chunk in doomed.chunks(BATCH) {
+            let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            for digest in chunk {
+                let stat = self.files.stat(digest)?;
+                let Some(Stat { size, .. }) = stat else { continue };
+                if self.is_marked(digest.prefix128()) || self.is_fresh(digest, stat, grace) {
+                    continue;
+                }
+                let path = self.files.blob(digest);
+                fs::remove_file(&path).at("remove", &path)?;
+                report.blobs += 1;
+                report.bytes += size;
+            }
+        }
+        if report.blobs > 0 {
+            for algorithm in Algorithm::ALL {
+                sync_dir(&self.files.blob_dir(algorithm))?;
+            }
+        }
+        Ok(())
+    }
+}

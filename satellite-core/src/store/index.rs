@@ -1,0 +1,395 @@
+//! The index: what sled keeps, and the five rules that make it safe. Nothing else names sled.
+//!
+//! One tree; a key is a kind, a repository, a zero byte, and the rest:
+//!
+//! | kind | rest | record |
+//! |---|---|---|
+//! | `m` | digest | [`ManifestRecord`]: the repository has this manifest |
+//! | `l` | digest | empty: the repository has this blob |
+//! | `t` | tag | [`TagRecord`] |
+//! | `r` | subject digest, referrer digest | empty |
+//! | `p` | digest | empty: held without a tag |
+//!
+//! The rules, each measured: sled's `flush` alone does not survive a power cut, so [`Index::commit`] syncs the file
+//! itself; values stay below 4 KiB; records are small, since memory grows with what is touched; opening is guarded by a
+//! marker, since a damaged file can panic; and a ballast file keeps room to open on a full disk.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    error::{Context, Error, Result},
+    files::sync_dir,
+};
+use crate::oci::{Digest, Repository};
+
+const BALLAST: u64 = 4 << 20;
+/// First byte of every record; a later format gets another.
+const VERSION: u8 = 1;
+
+/// Kinds of keys.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Manifest = b'm' as isize,
+    Link = b'l' as isize,
+    Tag = b't' as isize,
+    Referrer = b'r' as isize,
+    Pin = b'p' as isize,
+}
+
+/// A digest in a record: bytes, not an array of numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key(pub(super) Digest);
+
+impl Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0.key())
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Key;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a digest key")
+            }
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> std::result::Result<Key, E> {
+                Digest::from_key(bytes).map(Key).ok_or_else(|| E::custom("not a digest key"))
+            }
+        }
+        deserializer.deserialize_bytes(Visitor)
+    }
+}
+
+/// A manifest in a repository. Fields are appended, never reordered (packed CBOR names them by number).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ManifestRecord {
+    pub(super) media_type: String,
+    pub(super) size: u64,
+    pub(super) subject: Option<Key>,
+}
+
+/// A tag in a repository, and what it pointed to before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TagRecord {
+    pub(super) digest: Key,
+    /// Seconds since 1970 when it was set.
+    pub(super) since: u64,
+    /// Newest first, at most [`TagRecord::HISTORY`].
+    pub(super) history: Vec<(Key, u64)>,
+}
+
+impl TagRecord {
+    /// Earlier targets kept for each tag.
+    pub(super) const HISTORY: usize = 8;
+}
+
+pub(super) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {
+    let mut bytes = vec![VERSION];
+    bytes.extend(serde_cbor::ser::to_vec_packed(record).map_err(|_| Error::Record("cannot be encoded"))?);
+    // Larger values would leave sled's log for side files that are never synced.
+    if bytes.len() > 4096 {
+        return Err(Error::Record("larger than 4 KiB"));
+    }
+    Ok(bytes)
+}
+
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    match bytes.split_first() {
+        Some((&VERSION, rest)) => {
+            serde_cbor::from_slice(rest).map_err(|_| Error::Record("cannot be decoded"))
+        }
+        _ => Err(Error::Record("of an unknown version")),
+    }
+}
+
+pub(super) fn key(kind: Kind, repository: &Repository, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(2 + repository.as_str().len() + rest.len());
+    key.push(kind as u8);
+    key.extend_from_slice(repository.as_str().as_bytes());
+    key.push(0);
+    key.extend_from_slice(rest);
+    key
+}
+
+/// Takes a key apart into repository and rest.
+pub(super) fn split(key: &[u8]) -> Option<(Repository, &[u8])> {
+    let end = key.iter().position(|b| *b == 0)?;
+    let name = std::str::from_utf8(key.get(1..end)?).ok()?;
+    Some((name.parse().ok()?, &key[end + 1..]))
+}
+
+/// Changes that become visible and durable together.
+#[derive(Default)]
+pub(super) struct Batch {
+    inner: sled::Batch,
+    count: usize,
+}
+
+impl Batch {
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.inner.insert(key, value);
+        self.count += 1;
+    }
+
+    pub(super) fn delete(&mut self, key: Vec<u8>) {
+        self.inner.remove(key);
+        self.count += 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+}
+
+/// Whether the index was as it was left.
+pub(super) enum Opened {
+    AsItWas,
+    /// New, or the old one was damaged and set aside: fill it from the layout.
+    Empty {
+        set_aside: Option<PathBuf>,
+    },
+}
+
+pub(super) struct Index {
+    db: sled::Db,
+    /// Any descriptor of the log: to sync what sled's flush wrote.
+    log: File,
+    ballast: PathBuf,
+    /// Batches applied, and how many of them are durable: one sync serves all that waited for it.
+    applied: AtomicU64,
+    durable: Mutex<u64>,
+    syncs: AtomicU64,
+}
+
+impl Index {
+    /// Opens the index below `private`, or begins a new one where it is absent or damaged.
+    pub(super) fn open(private: &Path) -> Result<(Self, Opened)> {
+        let dir = private.join("index");
+        let marker = private.join("index.opening");
+        let ballast = private.join("ballast");
+        let mut set_aside = None;
+        // An earlier open that did not come back: a damaged file made sled panic. Do not try it twice.
+        if marker.exists() && dir.exists() {
+            set_aside = Some(put_aside(private, &dir)?);
+        }
+        let fresh = !dir.join("db").exists();
+        File::create(&marker)
+            .or_else(|e| {
+                // On a full disk the ballast makes room, for the marker as for the index.
+                if e.kind() == io::ErrorKind::StorageFull && fs::remove_file(&ballast).is_ok() {
+                    File::create(&marker)
+                } else {
+                    Err(e)
+                }
+            })
+            .at("create", &marker)?;
+        let opened = match open_db(&dir) {
+            Err(e) if is_full(&e) && fs::remove_file(&ballast).is_ok() => open_db(&dir),
+            other => other,
+        };
+        let db = match opened {
+            Ok(db) => db,
+            Err(e @ (sled::Error::Corruption { .. } | sled::Error::Unsupported(_))) => {
+                log::error!("the index is damaged ({e}): setting it aside");
+                set_aside = Some(put_aside(private, &dir)?);
+                open_db(&dir)?
+            }
+            Err(e) => {
+                let _ = fs::remove_file(&marker);
+                return Err(e.into());
+            }
+        };
+        let path = dir.join("db");
+        let log = File::open(&path).at("open", &path)?;
+        sync_dir(&dir)?;
+        fs::remove_file(&marker).at("remove", &marker)?;
+        sync_dir(private)?;
+        let index = Self {
+            db,
+            log,
+            ballast,
+            applied: AtomicU64::new(0),
+            durable: Mutex::new(0),
+            syncs: AtomicU64::new(0),
+        };
+        index.renew_ballast();
+        let state = if fresh || set_aside.is_some() { Opened::Empty { set_aside } } else { Opened::AsItWas };
+        Ok((index, state))
+    }
+
+    /// Keeps a few MiB that `open` can have on a full disk. Best effort: without it the index still works.
+    fn renew_ballast(&self) {
+        if fs::metadata(&self.ballast).is_ok_and(|m| m.len() == BALLAST) {
+            return;
+        }
+        let write = || {
+            let file = File::create(&self.ballast)?;
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST)?;
+            file.sync_all()
+        };
+        if let Err(e) = write() {
+            let _ = fs::remove_file(&self.ballast);
+            log::debug!("no ballast kept for a full disk: {e}");
+        }
+    }
+
+    pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>> {
+        self.db.get(key)?.map(|v| decode(&v)).transpose()
+    }
+
+    pub(super) fn has(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.db.contains_key(key)?)
+    }
+
+    /// Applies a batch and returns when it is durable. Blocks for one sync, which waiting callers share.
+    pub(super) fn commit(&self, batch: Batch) -> Result<()> {
+        if batch.count > 0 {
+            self.db.apply_batch(batch.inner)?;
+        }
+        let mine = self.applied.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if *durable < mine {
+            let all = self.applied.load(Ordering::SeqCst);
+            self.db.flush()?;
+            self.log.sync_data().map_err(sled::Error::Io)?;
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+            *durable = all;
+        }
+        Ok(())
+    }
+
+    /// How often the index was synced since it was opened.
+    pub(super) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Keys and values whose keys start with `prefix`, in order, from `after` (exclusive) where given.
+    pub(super) fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec)>> + use<> {
+        use std::ops::Bound;
+        let owned = prefix.to_vec();
+        let from = match after {
+            Some(after) => Bound::Excluded([prefix, after].concat()),
+            None => Bound::Included(owned.clone()),
+        };
+        self.db
+            .range((from, Bound::Unbounded))
+            .take_while(move |item| item.as_ref().map_or(true, |(k, _)| k.starts_with(&owned)))
+            .map(|item| item.map_err(Error::from))
+    }
+
+    /// Repositories that have records of `kind`, in order, after `after`. Costs one look-up each, however many
+    /// records they have.
+    pub(super) fn repositories(
+        &self,
+        kind: Kind,
+        after: Option<&Repository>,
+    ) -> impl Iterator<Item = Result<Repository>> {
+        let mut from = match after {
+            // One more than the zero byte: past all records of that repository.
+            Some(name) => [&[kind as u8], name.as_str().as_bytes(), &[1]].concat(),
+            None => vec![kind as u8],
+        };
+        std::iter::from_fn(move || {
+            let (key, _) = match self.db.range(from.clone()..).next()? {
+                Ok(found) => found,
+                Err(e) => return Some(Err(e.into())),
+            };
+            if key.first() != Some(&(kind as u8)) {
+                return None;
+            }
+            let Some((name, _)) = split(&key) else { return Some(Err(Error::Record("key"))) };
+            from = [&[kind as u8], name.as_str().as_bytes(), &[1]].concat();
+            Some(Ok(name))
+        })
+    }
+}
+
+fn open_db(dir: &Path) -> std::result::Result<sled::Db, sled::Error> {
+    sled::Config::new()
+        .path(dir)
+        .cache_capacity(1 << 20)
+        .flush_every_ms(None)
+        .mode(sled::Mode::LowSpace)
+        .open()
+}
+
+fn is_full(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(e) if e.kind() == io::ErrorKind::StorageFull)
+}
+
+fn put_aside(private: &Path, dir: &Path) -> Result<PathBuf> {
+    let aside = private.join(format!("index.damaged-{:08x}", super::files::random_u64() as u32));
+    fs::rename(dir, &aside).at("set aside", dir)?;
+    sync_dir(private)?;
+    Ok(aside)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn damaged_records_are_errors(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode::<TagRecord>(&bytes);
+            let _ = decode::<ManifestRecord>(&bytes);
+            let _ = split(&bytes);
+        }
+    }
+
+    #[test]
+    fn records_come_back_and_stay_small() {
+        let record = TagRecord {
+            digest: Key(Digest::sha256(b"x")),
+            since: u64::MAX,
+            history: vec![
+                (Key(Digest::of(crate::oci::Algorithm::Sha512, b"y")), u64::MAX);
+                TagRecord::HISTORY
+            ],
+        };
+        let bytes = encode(&record).unwrap();
+        assert!(bytes.len() < 1024, "{}", bytes.len());
+        assert_eq!(decode::<TagRecord>(&bytes).unwrap(), record);
+        let mut newer = bytes;
+        newer[0] = 9;
+        assert!(decode::<TagRecord>(&newer).is_err());
+    }
+
+    #[test]
+    fn a_damaged_index_is_set_aside_and_an_open_that_died_is_not_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let repository: Repository = "a/b".parse().unwrap();
+        let k = key(Kind::Pin, &repository, b"x");
+        {
+            let (index, _) = Index::open(dir.path()).unwrap();
+            let mut batch = Batch::default();
+            batch.put(k.clone(), vec![VERSION]);
+            index.commit(batch).unwrap();
+        }
+        let (index, state) = Index::open(dir.path()).unwrap();
+        assert!(matches!(state, Opened::AsItWas) && index.has(&k).unwrap());
+        drop(index);
+        File::create(dir.path().join("index.opening")).unwrap();
+        let (index, state) = Index::open(dir.path()).unwrap();
+        assert!(matches!(state, Opened::Empty { set_aside: Some(_) }) && !index.has(&k).unwrap());
+    }
+}

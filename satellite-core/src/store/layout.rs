@@ -1,0 +1,178 @@
+//! The data directory as an OCI image layout: `index.json` written from the index, and the index rebuilt from it.
+
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Inner, Put, Store,
+    error::{Error, Result},
+    files::write_durable,
+    index::Kind,
+};
+use crate::oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag, media_type};
+
+/// image-spec's annotation for a name in a layout; ours is `REPOSITORY:TAG`.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The repository of a manifest without a tag.
+const REPOSITORY: &str = "io.satellite.repository";
+/// Set on a manifest that is held without a tag.
+const PINNED: &str = "io.satellite.pinned";
+
+/// Whether `index.json` is behind.
+#[derive(Default)]
+pub(super) struct State {
+    behind: AtomicBool,
+    /// One long job (collection, check, layout) at a time.
+    pub(super) turn: async_lock::Mutex<()>,
+}
+
+impl State {
+    pub(super) fn changed(&self) {
+        self.behind.store(true, Ordering::SeqCst);
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LayoutIndex {
+    schema_version: u32,
+    media_type: Option<String>,
+    manifests: Vec<Descriptor>,
+}
+
+impl Store {
+    /// Writes `index.json` if tags or manifests changed since it was written. Call it after a replication, now and then
+    /// while serving, and at the end: it is what a lost index is rebuilt from.
+    pub async fn refresh_layout(&self) -> Result<()> {
+        let inner = self.inner.clone();
+        let _turn = self.inner.layout.turn.lock().await;
+        self.inner.pool.run(move || inner.refresh_layout()).await
+    }
+}
+
+impl Inner {
+    pub(super) fn refresh_layout(&self) -> Result<()> {
+        if !self.layout.behind.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let written = self.layout_entries().and_then(|manifests| {
+            let index =
+                LayoutIndex { schema_version: 2, media_type: Some(media_type::OCI_INDEX.into()), manifests };
+            let bytes = serde_json::to_vec(&index).map_err(|_| Error::Record("layout"))?;
+            write_durable(&self.files.layout_index(), &bytes)
+        });
+        if written.is_err() {
+            self.layout.changed();
+        }
+        written
+    }
+
+    fn layout_entries(&self) -> Result<Vec<Descriptor>> {
+        let mut entries = Vec::new();
+        for repository in self.index.repositories(Kind::Manifest, None) {
+            let repository = repository?;
+            let mut tagged = HashSet::new();
+            let describe =
+                |digest: &Digest, record: &super::index::ManifestRecord, name: &str, value: String| {
+                    let mut descriptor = Descriptor::new(&record.media_type, digest.clone(), record.size);
+                    descriptor.annotations.insert(name.into(), value);
+                    descriptor
+                };
+            for item in self.tags(&repository, None) {
+                let (tag, digest) = item?;
+                let key = super::index::key(Kind::Manifest, &repository, &digest.key());
+                if let Some(record) = self.index.get(&key)? {
+                    entries.push(describe(&digest, &record, REF_NAME, format!("{repository}:{tag}")));
+                    tagged.insert(digest);
+                }
+            }
+            for info in self.manifests(&repository, None) {
+                let info = info?;
+                let key = super::index::key(Kind::Pin, &repository, &info.digest.key());
+                let pinned = self.index.has(&key)?;
+                if pinned || !tagged.contains(&info.digest) {
+                    let mut entry = Descriptor::new(&info.media_type, info.digest, info.size);
+                    entry.annotations.insert(REPOSITORY.into(), repository.to_string());
+                    if pinned {
+                        entry.annotations.insert(PINNED.into(), "true".into());
+                    }
+                    entries.push(entry);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Fills the empty index from the layout. What is incomplete or damaged is passed over with a log line. Returns how
+    /// many manifests were taken.
+    pub(super) fn rebuild(&self) -> Result<u64> {
+        let path = self.files.layout_index();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            Err(source) => return Err(Error::Io { action: "read", path, source }),
+        };
+        let index: LayoutIndex = match serde_json::from_slice(&bytes) {
+            Ok(index) => index,
+            Err(e) => {
+                log::error!("{} is not readable ({e}): nothing can be taken from it", path.display());
+                return Ok(0);
+            }
+        };
+        let mut taken = 0;
+        // Children before the indexes that list them: those without children first.
+        let (indexes, images): (Vec<_>, Vec<_>) =
+            index.manifests.into_iter().partition(|d| media_type::is_index(&d.media_type));
+        for entry in images.iter().chain(&indexes) {
+            match self.take_entry(entry) {
+                Ok(true) => taken += 1,
+                Ok(false) => {}
+                Err(e @ (Error::Io { .. } | Error::Index(_) | Error::NoSpace { .. })) => return Err(e),
+                Err(e) => log::error!("{} is left out of the new index: {e}", entry.digest),
+            }
+        }
+        Ok(taken)
+    }
+
+    fn take_entry(&self, entry: &Descriptor) -> Result<bool> {
+        let name =
+            entry.annotations.get(REF_NAME).map(|n| n.rsplit_once(':').unwrap_or((n.as_str(), "latest")));
+        let (repository, tag): (Option<Repository>, Option<Tag>) = match name {
+            Some((repository, tag)) => (repository.parse().ok(), tag.parse().ok()),
+            None => (entry.annotations.get(REPOSITORY).and_then(|r| r.parse().ok()), None),
+        };
+        let Some(repository) = repository else { return Ok(false) };
+        let put = Put {
+            tags: tag.into_iter().collect(),
+            pin: entry.annotations.contains_key(PINNED),
+            sparse: true,
+        };
+        self.take_manifest(&repository, &entry.digest, &entry.media_type, &put)?;
+        Ok(true)
+    }
+
+    /// Takes a manifest whose file is there, and the children of an index with it.
+    fn take_manifest(&self, repository: &Repository, digest: &Digest, kind: &str, put: &Put) -> Result<()> {
+        let reference = || Reference::Digest(digest.clone());
+        let raw = self
+            .read_small(digest, None)?
+            .ok_or_else(|| Error::ManifestUnknown(repository.clone(), reference()))?;
+        let manifest = Manifest::parse(raw, Some(kind))?;
+        for child in &manifest.children {
+            // Two levels: an index of indexes is allowed, deeper ones nobody makes.
+            if self.files.stat(&child.digest)?.is_some() && !media_type::is_index(&child.media_type) {
+                self.take_manifest(
+                    repository,
+                    &child.digest,
+                    &child.media_type,
+                    &Put { sparse: true, ..Put::default() },
+                )?;
+            }
+        }
+        self.put_manifest(repository, digest, &manifest, put)
+    }
+}

@@ -1,0 +1,345 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! The store as its callers see it.
+
+use std::{fs, time::Duration};
+
+use bytes::Bytes;
+use futures_lite::{StreamExt, future};
+
+use super::*;
+use crate::oci::{Algorithm, Manifest, Reference, media_type};
+
+const NO_GRACE: Option<Duration> = Some(Duration::ZERO);
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, Options { floor: 0, ..Options::default() }).unwrap()
+}
+
+fn repository(name: &str) -> Repository {
+    name.parse().unwrap()
+}
+
+fn noise(seed: u64, length: usize) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+async fn push(store: &Store, repository: &Repository, content: &Bytes) -> Digest {
+    let digest = Digest::sha256(content);
+    let mut writer = store.begin_upload(repository, Algorithm::Sha256).await.unwrap();
+    for piece in content.chunks(100_000) {
+        writer.append(content.slice_ref(piece)).await.unwrap();
+    }
+    assert_eq!(writer.commit(&digest).await.unwrap(), content.len() as u64);
+    digest
+}
+
+fn image(blobs: &[&Bytes], subject: Option<&Digest>) -> (Digest, Manifest) {
+    let entry =
+        |b: &&Bytes| format!(r#"{{"mediaType":"a/b","digest":"{}","size":{}}}"#, Digest::sha256(b), b.len());
+    let subject = subject
+        .map(|d| {
+            format!(r#","subject":{{"mediaType":"{}","digest":"{d}","size":1}}"#, media_type::OCI_MANIFEST)
+        })
+        .unwrap_or_default();
+    let text = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[{}]{subject}}}"#,
+        media_type::OCI_MANIFEST,
+        entry(&blobs[0]),
+        blobs[1..].iter().map(entry).collect::<Vec<_>>().join(",")
+    );
+    (Digest::sha256(text.as_bytes()), Manifest::parse(text, None).unwrap())
+}
+
+fn tagged(tag: &str) -> Put {
+    Put { tags: vec![tag.parse().unwrap()], ..Put::default() }
+}
+
+fn read(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
+    let blob = store.open_blob(digest).unwrap()?;
+    let mut bytes = Vec::new();
+    (&*blob.file).read_to_end(&mut bytes).unwrap();
+    Some(bytes)
+}
+
+#[test]
+fn an_image_survives_closing_and_a_lost_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (noise(1, 3_000_000), noise(2, 10));
+    let repo = repository("edge/app");
+    let (digest, manifest) = image(&[&b, &a], None);
+    smol::block_on(async {
+        let store = open(dir.path());
+        push(&store, &repo, &a).await;
+        push(&store, &repo, &b).await;
+        store.put_manifest(&repo, &digest, manifest.clone(), tagged("v1")).await.unwrap();
+        store.refresh_layout().await.unwrap();
+    });
+    for lose_index in [false, true] {
+        if lose_index {
+            fs::write(dir.path().join(".satellite/index/db"), noise(3, 700_000)).unwrap();
+        }
+        let store = open(dir.path());
+        let info = store.manifest(&repo, &"v1".parse().unwrap()).unwrap().expect("the tag is there");
+        assert_eq!((&info.digest, &info.media_type[..]), (&digest, media_type::OCI_MANIFEST));
+        assert_eq!(store.manifest_bytes(&info).unwrap().unwrap(), manifest.raw);
+        assert_eq!(read(&store, &Digest::sha256(&a)).unwrap(), a);
+        assert!(store.is_linked(&repo, &Digest::sha256(&b)).unwrap());
+    }
+}
+
+#[test]
+fn an_upload_goes_on_at_its_last_checkpoint_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = noise(4, 20_000_000);
+    let digest = Digest::sha256(&content);
+    let repo = repository("a");
+    let id = smol::block_on(async {
+        let store = open(dir.path());
+        let mut writer = store.begin_upload(&repo, Algorithm::Sha256).await.unwrap();
+        writer.append(content.slice(..10_000_001)).await.unwrap();
+        assert_eq!(writer.checkpoint().await.unwrap(), 10_000_001);
+        // Taken but not checkpointed: lost with the process.
+        writer.append(content.slice(10_000_001..10_300_000)).await.unwrap();
+        writer.id().to_string()
+    });
+    smol::block_on(async {
+        let store = open(dir.path());
+        let other = store.resume_upload(&repository("b"), &id).await;
+        assert!(matches!(other, Err(Error::UploadUnknown(_))));
+        let mut writer = store.resume_upload(&repo, &id).await.unwrap();
+        assert!(matches!(store.resume_upload(&repo, &id).await, Err(Error::UploadBusy(_))));
+        assert_eq!(writer.offset(), 10_000_001);
+        writer.append(content.slice(10_000_001..)).await.unwrap();
+        writer.commit(&digest).await.unwrap();
+        assert_eq!(read(&store, &digest).unwrap(), content);
+        assert_eq!(fs::read_dir(dir.path().join(".satellite/partial")).unwrap().count(), 0);
+        for bad in ["", "../../x", "u-zz", &id] {
+            assert!(matches!(store.resume_upload(&repo, bad).await, Err(Error::UploadUnknown(_))), "{bad}");
+        }
+    });
+}
+
+#[test]
+fn wrong_bytes_are_never_named() {
+    let dir = tempfile::tempdir().unwrap();
+    smol::block_on(async {
+        let store = open(dir.path());
+        let wanted = Digest::sha256(b"right");
+        let Receive::Lead(mut writer) = store.receive(&wanted).await.unwrap() else {
+            panic!("nobody else is there")
+        };
+        writer.append(Bytes::from_static(b"wrong")).await.unwrap();
+        let error = writer.commit(&wanted).await.unwrap_err();
+        assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
+        assert!(store.blob_size(&wanted).unwrap().is_none() && store.resumable(&wanted) == 0);
+        let sha512 = Digest::of(Algorithm::Sha512, b"right");
+        let mut writer = store.begin_upload(&repository("a"), Algorithm::Sha256).await.unwrap();
+        writer.append(Bytes::from_static(b"right")).await.unwrap();
+        writer.commit(&sha512).await.unwrap();
+        assert_eq!(read(&store, &sha512).unwrap(), b"right");
+    });
+}
+
+#[test]
+fn readers_follow_an_arrival_and_see_its_end_only_when_it_is_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = noise(5, 1_000_000);
+    let digest = Digest::sha256(&content);
+    smol::block_on(async {
+        let store = open(dir.path());
+        for good in [false, true] {
+            let Receive::Lead(mut writer) = store.receive(&digest).await.unwrap() else { panic!("leads") };
+            let Receive::Join(arrival) = store.receive(&digest).await.unwrap() else { panic!("joins") };
+            let collect = |offset| {
+                let mut stream = arrival.clone().follow(offset);
+                async move {
+                    let mut all = Vec::new();
+                    while let Some(piece) = stream.next().await {
+                        all.extend_from_slice(&piece.map_err(|_| all.len())?);
+                    }
+                    Ok::<_, usize>(all)
+                }
+            };
+            let write = async {
+                let bytes = if good { content.clone() } else { noise(6, content.len()) };
+                for piece in bytes.chunks(70_000) {
+                    writer.append(bytes.slice_ref(piece)).await.unwrap();
+                    future::yield_now().await;
+                }
+                writer.commit(&digest).await.is_ok()
+            };
+            let ((whole, tail), stored) = future::zip(future::zip(collect(0), collect(999_000)), write).await;
+            assert_eq!(stored, good);
+            if good {
+                assert_eq!((&whole.unwrap()[..], &tail.unwrap()[..]), (&content[..], &content[999_000..]));
+            } else {
+                assert!(whole.unwrap_err() < content.len(), "a wrong blob must not look whole");
+            }
+        }
+        assert!(matches!(store.receive(&digest).await.unwrap(), Receive::Present(1_000_000)));
+    });
+}
+
+#[test]
+fn a_transfer_given_up_leaves_its_bytes_for_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = noise(7, 9_000_000);
+    let digest = Digest::sha256(&content);
+    smol::block_on(async {
+        let store = open(dir.path());
+        let Receive::Lead(mut writer) = store.receive(&digest).await.unwrap() else { panic!("leads") };
+        writer.append(content.slice(..5_000_000)).await.unwrap();
+        assert_eq!(writer.park("cut").await.unwrap(), 5_000_000);
+        assert_eq!(store.resumable(&digest), 5_000_000);
+        let Receive::Lead(mut writer) = store.receive(&digest).await.unwrap() else { panic!("leads") };
+        let Receive::Join(arrival) = store.receive(&digest).await.unwrap() else { panic!("joins") };
+        assert_eq!(writer.offset(), 5_000_000);
+        writer.append(content.slice(5_000_000..)).await.unwrap();
+        writer.commit(&digest).await.unwrap();
+        assert_eq!(arrival.ended().await, Outcome::Stored(9_000_000));
+    });
+}
+
+#[test]
+fn collection_takes_what_nothing_holds_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b, c, d) = (noise(1, 1000), noise(2, 1000), noise(3, 1000), noise(4, 1000));
+    let repo = repository("r");
+    smol::block_on(async {
+        let store = open(dir.path());
+        for blob in [&a, &b, &c, &d] {
+            push(&store, &repo, blob).await;
+        }
+        let (old, old_manifest) = image(&[&a, &b], None);
+        let (new, new_manifest) = image(&[&a, &c], None);
+        let (signature, signature_manifest) = image(&[&d], Some(&new));
+        store.put_manifest(&repo, &old, old_manifest, tagged("v")).await.unwrap();
+        store.put_manifest(&repo, &new, new_manifest, tagged("v")).await.unwrap();
+        store.put_manifest(&repo, &signature, signature_manifest, Put::default()).await.unwrap();
+        assert_eq!(store.gc(None).await.unwrap().blobs, 0, "all of it is young");
+        let lease = store.lease(&old);
+        let report = store.gc(NO_GRACE).await.unwrap();
+        assert_eq!(
+            (report.blobs, report.manifests),
+            (1, 0),
+            "the old manifest is leased, its layer is not: {report:?}"
+        );
+        drop(lease);
+        let report = store.gc(NO_GRACE).await.unwrap();
+        assert_eq!((report.blobs, report.manifests), (2, 1));
+        assert!(read(&store, &Digest::sha256(&b)).is_none());
+        let history = store.tag(&repo, &"v".parse().unwrap()).unwrap().unwrap().history;
+        assert_eq!(history[0].0, old);
+        assert_eq!(store.referrers(&repo, &new, None).count(), 1);
+        assert!(store.remove_manifest(&repo, &new).await.unwrap());
+        assert!(store.tag(&repo, &"v".parse().unwrap()).unwrap().is_none());
+        store.gc(NO_GRACE).await.unwrap();
+        assert_eq!(store.usage().await.unwrap().blobs, 0);
+        assert!(!store.has_repository(&repo).unwrap());
+    });
+}
+
+#[test]
+fn a_pin_holds_an_image_without_a_tag() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = noise(1, 1000);
+    let repo = repository("r");
+    smol::block_on(async {
+        let store = open(dir.path());
+        push(&store, &repo, &a).await;
+        let (digest, manifest) = image(&[&a], None);
+        store.put_manifest(&repo, &digest, manifest, Put { pin: true, ..Put::default() }).await.unwrap();
+        store.gc(NO_GRACE).await.unwrap();
+        assert!(store.manifest(&repo, &Reference::Digest(digest.clone())).unwrap().is_some());
+        assert!(store.unpin(&repo, &digest).await.unwrap());
+        store.gc(NO_GRACE).await.unwrap();
+        assert_eq!(store.usage().await.unwrap().blobs, 0);
+    });
+}
+
+#[test]
+fn a_manifest_needs_its_blobs_and_children_unless_it_is_sparse() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = noise(1, 1000);
+    let repo = repository("r");
+    smol::block_on(async {
+        let store = open(dir.path());
+        let (digest, manifest) = image(&[&a], None);
+        let error = store.put_manifest(&repo, &digest, manifest.clone(), Put::default()).await.unwrap_err();
+        assert!(matches!(error, Error::Incomplete { .. }));
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{{"mediaType":"{}","digest":"{digest}","size":1}}]}}"#,
+            media_type::OCI_INDEX,
+            media_type::OCI_MANIFEST
+        );
+        let (top, index) = (Digest::sha256(text.as_bytes()), Manifest::parse(text, None).unwrap());
+        assert!(store.put_manifest(&repo, &top, index.clone(), tagged("v")).await.is_err());
+        assert!(store.tag(&repo, &"v".parse().unwrap()).unwrap().is_none());
+        let sparse = Put { sparse: true, ..tagged("v") };
+        store.put_manifest(&repo, &top, index.clone(), sparse).await.unwrap();
+        let wrong = store.put_manifest(&repo, &digest, index, Put::default()).await.unwrap_err();
+        assert!(matches!(wrong, Error::DigestMismatch { .. }));
+    });
+}
+
+#[test]
+fn a_check_finds_what_rotted_and_repair_sets_it_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (noise(1, 100_000), noise(2, 100_000));
+    let repo = repository("r");
+    smol::block_on(async {
+        let store = open(dir.path());
+        push(&store, &repo, &a).await;
+        push(&store, &repo, &b).await;
+        let (digest, manifest) = image(&[&a, &b], None);
+        store.put_manifest(&repo, &digest, manifest, tagged("v")).await.unwrap();
+        assert!(store.fsck(false, |_, _| ()).await.unwrap().findings.is_empty());
+        let path = dir.path().join("blobs/sha256").join(Digest::sha256(&a).hex());
+        let mut rotten = a.to_vec();
+        rotten[50_000] ^= 1;
+        fs::write(&path, rotten).unwrap();
+        fs::create_dir(dir.path().join("blobs/sha256/lost+found")).unwrap();
+        let found = store.fsck(true, |_, _| ()).await.unwrap().findings;
+        assert!(
+            matches!(&found[..], [Finding::CorruptBlob { .. }, Finding::MissingBlob { .. }]),
+            "{found:?}"
+        );
+        assert!(read(&store, &Digest::sha256(&a)).is_none(), "never served again");
+        push(&store, &repo, &a).await;
+        assert!(store.fsck(true, |_, _| ()).await.unwrap().findings.is_empty());
+    });
+}
+
+#[test]
+fn a_second_opener_is_told_who_has_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let _store = open(dir.path());
+    let error = Store::open(dir.path(), Options::default()).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Locked { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
+}
+
+#[test]
+fn a_symlink_in_the_place_of_a_blob_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let digest = Digest::sha256(b"x");
+    std::os::unix::fs::symlink("/etc/passwd", dir.path().join("blobs/sha256").join(digest.hex())).unwrap();
+    assert!(store.open_blob(&digest).unwrap().is_none() && store.blob_size(&digest).unwrap().is_none());
+}
+
+#[test]
+fn a_full_disk_is_refused_before_a_byte_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options { floor: u64::MAX, ..Options::default() }).unwrap();
+    smol::block_on(async {
+        let mut writer = store.begin_upload(&repository("a"), Algorithm::Sha256).await.unwrap();
+        assert!(writer.reserve(1).unwrap_err().is_no_space());
+    });
+}
