@@ -3,4 +3,6 @@
 #[cfg(feature = "net")]
 pub mod net;
 pub mod oci;
+#[cfg(feature = "serve")]
+pub mod registry;
 pub mod store;

@@ -9,6 +9,7 @@
 //! | `t` | tag | [`TagRecord`] |
 //! | `r` | subject digest, referrer digest | empty |
 //! | `p` | digest | empty: held without a tag |
+//! | `o` | host | empty: replicated from that host |
 //!
 //! The rules, each measured: sled's `flush` alone does not survive a power cut, so [`Index::commit`] syncs the file
 //! itself; values stay below 4 KiB; records are small, since memory grows with what is touched; opening is guarded by a
@@ -44,6 +45,7 @@ pub(super) enum Kind {
     Tag = b't' as isize,
     Referrer = b'r' as isize,
     Pin = b'p' as isize,
+    Origin = b'o' as isize,
 }
 
 /// A digest in a record: bytes, not an array of numbers.

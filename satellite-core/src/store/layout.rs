@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Inner, Put, Store,
+    Inner, Put, Sparse, Store,
     error::{Error, Result},
     files::write_durable,
     index::Kind,
@@ -21,6 +21,8 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const REPOSITORY: &str = "io.satellite.repository";
 /// Set on a manifest that is held without a tag.
 const PINNED: &str = "io.satellite.pinned";
+/// The hosts that a repository was replicated from, separated by spaces.
+const ORIGINS: &str = "io.satellite.origins";
 
 /// Whether `index.json` is behind.
 #[derive(Default)]
@@ -72,9 +74,10 @@ impl Inner {
     }
 
     fn layout_entries(&self) -> Result<Vec<Descriptor>> {
-        let mut entries = Vec::new();
+        let mut entries: Vec<Descriptor> = Vec::new();
         for repository in self.index.repositories(Kind::Manifest, None) {
             let repository = repository?;
+            let first = entries.len();
             let mut tagged = HashSet::new();
             let describe =
                 |digest: &Digest, record: &super::index::ManifestRecord, name: &str, value: String| {
@@ -102,6 +105,10 @@ impl Inner {
                     }
                     entries.push(entry);
                 }
+            }
+            let origins = self.origins(&repository)?.join(" ");
+            for entry in entries.iter_mut().skip(first).filter(|_| !origins.is_empty()) {
+                entry.annotations.insert(ORIGINS.into(), origins.clone());
             }
         }
         Ok(entries)
@@ -149,7 +156,14 @@ impl Inner {
         let put = Put {
             tags: tag.into_iter().collect(),
             pin: entry.annotations.contains_key(PINNED),
-            sparse: true,
+            sparse: Sparse::Children,
+            origins: entry
+                .annotations
+                .get(ORIGINS)
+                .iter()
+                .flat_map(|o| o.split(' '))
+                .map(String::from)
+                .collect(),
         };
         self.take_manifest(&repository, &entry.digest, &entry.media_type, &put)?;
         Ok(true)
@@ -169,7 +183,7 @@ impl Inner {
                     repository,
                     &child.digest,
                     &child.media_type,
-                    &Put { sparse: true, ..Put::default() },
+                    &Put { sparse: Sparse::Children, ..Put::default() },
                 )?;
             }
         }

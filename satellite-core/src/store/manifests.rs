@@ -43,8 +43,22 @@ pub struct Put {
     pub tags: Vec<Tag>,
     /// Held without a tag, until it is removed by digest.
     pub pin: bool,
-    /// An index may be put although children are missing (a sparse index); blobs must always be there.
-    pub sparse: bool,
+    /// What may be missing.
+    pub sparse: Sparse,
+    /// The registries it was replicated from: `HOST[:PORT]`.
+    pub origins: Vec<String>,
+}
+
+/// What a manifest may name that the store does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sparse {
+    /// Nothing: all of it must be here.
+    #[default]
+    Nothing,
+    /// Children of an index: only some platforms are wanted.
+    Children,
+    /// Blobs as well. Such an image cannot be pulled whole.
+    Anything,
 }
 
 impl Store {
@@ -103,6 +117,11 @@ impl Store {
         after: Option<&str>,
     ) -> impl Iterator<Item = Result<(Tag, Digest)>> + use<> {
         self.inner.tags(repository, after)
+    }
+
+    /// Hosts that the repository was replicated from; none if it was only ever pushed to.
+    pub fn origins(&self, repository: &Repository) -> Result<Vec<String>> {
+        self.inner.origins(repository)
     }
 
     /// Whether the repository has a manifest or a blob.
@@ -237,6 +256,7 @@ impl Inner {
         for blob in manifest.blobs.iter().filter(|b| !b.is_foreign()) {
             self.touch(&blob.digest);
             match self.files.stat(&blob.digest)? {
+                None if put.sparse == Sparse::Anything => continue,
                 None => {
                     return Err(Error::Incomplete { manifest: digest.clone(), missing: blob.digest.clone() });
                 }
@@ -254,7 +274,7 @@ impl Inner {
                 batch.put(link, Vec::new());
             }
         }
-        for child in manifest.children.iter().filter(|_| !put.sparse) {
+        for child in manifest.children.iter().filter(|_| put.sparse == Sparse::Nothing) {
             if !self.index.has(&index::key(Kind::Manifest, repository, &child.digest.key()))? {
                 return Err(Error::Incomplete { manifest: digest.clone(), missing: child.digest.clone() });
             }
@@ -284,11 +304,23 @@ impl Inner {
                 batch.put(key, index::encode(&record)?);
             }
         }
+        for host in &put.origins {
+            let key = index::key(Kind::Origin, repository, host.as_bytes());
+            if !self.index.has(&key)? {
+                batch.put(key, Vec::new());
+            }
+        }
         if batch.len() > 0 {
             self.index.commit(batch)?;
             self.layout.changed();
         }
         Ok(())
+    }
+
+    pub(super) fn origins(&self, repository: &Repository) -> Result<Vec<String>> {
+        let prefix = index::key(Kind::Origin, repository, &[]);
+        let hosts = self.index.scan(&prefix, None);
+        hosts.map(|item| Ok(String::from_utf8_lossy(&item?.0[prefix.len()..]).into_owned())).collect()
     }
 
     pub(super) fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagRecord>> {

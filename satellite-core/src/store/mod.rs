@@ -38,7 +38,7 @@ pub use arrival::{Arrival, Outcome};
 pub use error::{Error, Result};
 pub use fsck::{Finding, FsckReport};
 pub use gc::{GcReport, Lease};
-pub use manifests::{ManifestInfo, Put, TagInfo};
+pub use manifests::{ManifestInfo, Put, Sparse, TagInfo};
 pub use uploads::Receive;
 pub use writer::Writer;
 

@@ -278,7 +278,7 @@ fn a_manifest_needs_its_blobs_and_children_unless_it_is_sparse() {
         let (top, index) = (Digest::sha256(text.as_bytes()), Manifest::parse(text, None).unwrap());
         assert!(store.put_manifest(&repo, &top, index.clone(), tagged("v")).await.is_err());
         assert!(store.tag(&repo, &"v".parse().unwrap()).unwrap().is_none());
-        let sparse = Put { sparse: true, ..tagged("v") };
+        let sparse = Put { sparse: Sparse::Children, ..tagged("v") };
         store.put_manifest(&repo, &top, index.clone(), sparse).await.unwrap();
         let wrong = store.put_manifest(&repo, &digest, index, Put::default()).await.unwrap_err();
         assert!(matches!(wrong, Error::DigestMismatch { .. }));
