@@ -6,3 +6,5 @@ pub mod oci;
 #[cfg(feature = "serve")]
 pub mod registry;
 pub mod store;
+#[cfg(feature = "replicate")]
+pub mod transfer;

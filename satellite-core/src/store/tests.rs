@@ -132,7 +132,7 @@ fn wrong_bytes_are_never_named() {
     smol::block_on(async {
         let store = open(dir.path());
         let wanted = Digest::sha256(b"right");
-        let Receive::Lead(mut writer) = store.receive(&wanted).await.unwrap() else {
+        let Receive::Lead(mut writer) = store.receive(&wanted, None).await.unwrap() else {
             panic!("nobody else is there")
         };
         writer.append(Bytes::from_static(b"wrong")).await.unwrap();
@@ -155,8 +155,10 @@ fn readers_follow_an_arrival_and_see_its_end_only_when_it_is_verified() {
     smol::block_on(async {
         let store = open(dir.path());
         for good in [false, true] {
-            let Receive::Lead(mut writer) = store.receive(&digest).await.unwrap() else { panic!("leads") };
-            let Receive::Join(arrival) = store.receive(&digest).await.unwrap() else { panic!("joins") };
+            let Receive::Lead(mut writer) = store.receive(&digest, None).await.unwrap() else {
+                panic!("leads")
+            };
+            let Receive::Join(arrival) = store.receive(&digest, None).await.unwrap() else { panic!("joins") };
             let collect = |offset| {
                 let mut stream = arrival.clone().follow(offset);
                 async move {
@@ -183,7 +185,7 @@ fn readers_follow_an_arrival_and_see_its_end_only_when_it_is_verified() {
                 assert!(whole.unwrap_err() < content.len(), "a wrong blob must not look whole");
             }
         }
-        assert!(matches!(store.receive(&digest).await.unwrap(), Receive::Present(1_000_000)));
+        assert!(matches!(store.receive(&digest, None).await.unwrap(), Receive::Present(1_000_000)));
     });
 }
 
@@ -194,12 +196,12 @@ fn a_transfer_given_up_leaves_its_bytes_for_the_next() {
     let digest = Digest::sha256(&content);
     smol::block_on(async {
         let store = open(dir.path());
-        let Receive::Lead(mut writer) = store.receive(&digest).await.unwrap() else { panic!("leads") };
+        let Receive::Lead(mut writer) = store.receive(&digest, None).await.unwrap() else { panic!("leads") };
         writer.append(content.slice(..5_000_000)).await.unwrap();
         assert_eq!(writer.park("cut").await.unwrap(), 5_000_000);
         assert_eq!(store.resumable(&digest), 5_000_000);
-        let Receive::Lead(mut writer) = store.receive(&digest).await.unwrap() else { panic!("leads") };
-        let Receive::Join(arrival) = store.receive(&digest).await.unwrap() else { panic!("joins") };
+        let Receive::Lead(mut writer) = store.receive(&digest, None).await.unwrap() else { panic!("leads") };
+        let Receive::Join(arrival) = store.receive(&digest, None).await.unwrap() else { panic!("joins") };
         assert_eq!(writer.offset(), 5_000_000);
         writer.append(content.slice(5_000_000..)).await.unwrap();
         writer.commit(&digest).await.unwrap();

@@ -96,8 +96,9 @@ impl Store {
             .await
     }
 
-    /// Receives a blob of known digest: one writer for all that want it, going on where an earlier try stopped.
-    pub async fn receive(&self, digest: &Digest) -> Result<Receive> {
+    /// Receives a blob of known digest: one writer for all that want it, going on where an earlier try stopped. A file
+    /// of another than the `expected` size is damaged: it is received again, and replaced.
+    pub async fn receive(&self, digest: &Digest, expected: Option<u64>) -> Result<Receive> {
         let (inner, digest) = (self.inner.clone(), digest.clone());
         self.inner
             .pool
@@ -107,7 +108,9 @@ impl Store {
                 if let Some(arrival) = arrivals.get(&digest) {
                     return Ok(Receive::Join(arrival.clone()));
                 }
-                if let Some(stat) = inner.files.stat(&digest)? {
+                if let Some(stat) =
+                    inner.files.stat(&digest)?.filter(|s| expected.is_none_or(|e| e == s.size))
+                {
                     inner.touch(&digest);
                     return Ok(Receive::Present(stat.size));
                 }
