@@ -93,8 +93,7 @@ impl Outgoing {
             }
             Kind::Read(piece) => {
                 ready!(self.gate.poll_open(cx));
-                ready!(piece.poll_resident(cx));
-                piece.read(READ)?.into()
+                ready!(piece.poll_read(cx, READ))?.into()
             }
             Kind::Stream(stream, stall) => {
                 ready!(self.gate.poll_open(cx));

@@ -45,8 +45,8 @@ pub(super) struct Shared {
     pub(super) tls: bool,
     /// The last request's body was not read to its end.
     unread: AtomicBool,
-    /// When the running request last showed life.
-    alive: Mutex<Instant>,
+    /// When the handler was last given something to do; `None` while it waits for the client.
+    turn: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -58,12 +58,13 @@ impl Shared {
         self.unread.store(unread, Relaxed);
     }
 
-    pub(super) fn touch(&self) {
-        *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// The next step is the handler's, or the client's, who has limits of its own.
+    pub(super) fn set_turn(&self, handler: bool) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = handler.then(Instant::now);
     }
 
-    fn alive(&self) -> Instant {
-        *self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    fn since(&self) -> Instant {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Instant::now)
     }
 }
 
@@ -127,7 +128,7 @@ async fn converse(
         stats: Arc::clone(&common.stats),
         tls: common.tls.is_some(),
         unread: AtomicBool::new(false),
-        alive: Mutex::new(Instant::now()),
+        turn: Mutex::new(None),
     });
     let io = Io::new(socket, Arc::clone(&shared), Watch::new(common.limits.body_idle));
     let service = service_fn(move |request| {
@@ -152,7 +153,7 @@ async fn answer(
     address: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Outgoing> {
-    shared.touch();
+    shared.set_turn(true);
     shared.set_unread(false);
     let stall = || Watch::new(common.limits.body_idle);
     let method = request.method().clone();
@@ -167,10 +168,10 @@ async fn answer(
     outgoing(answer.await, &method, shared, stall())
 }
 
-/// Ends when the handler has neither answered nor taken a piece of the request for too long.
+/// Ends when the handler had its turn for too long.
 async fn silence(common: &Common, shared: &Shared) {
     loop {
-        let end = shared.alive() + common.limits.first_byte;
+        let end = shared.since() + common.limits.first_byte;
         if Instant::now() >= end {
             return;
         }

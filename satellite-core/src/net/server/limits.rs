@@ -23,8 +23,9 @@ pub struct Limits {
     /// Without a byte of a body moving, in either direction, before the connection is closed. A handler that
     /// reads a body gets `TimedOut` first. Default: 60 s, since clients with slow disks do pause.
     pub body_idle: Duration,
-    /// For a handler to answer, counted from the head or from the last piece of the request's body that it
-    /// took; afterwards the client gets 503 and can go to another registry. Default: 30 s.
+    /// For a handler to answer, counted from the head or from the last piece of the request's body that it got,
+    /// and not while it waits for one; afterwards the client gets 503 and can go to another registry.
+    /// Default: 30 s.
     pub first_byte: Duration,
     /// For running answers to end after a stop. Default: 20 s.
     pub drain: Duration,

@@ -92,7 +92,9 @@ impl Server {
         let (running, stopped) = bounded::<Infallible>(1);
         let (busy, all_done) = bounded::<Infallible>(1);
         {
-            let start = |stream, address| {
+            let start = |stream, address: SocketAddr| {
+                // So that a socket for both families shows IPv4 clients, and loopback, as what they are.
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 let Some(open) = common.stats.admit(common.limits.connections) else {
                     return refuse(&stream);
                 };

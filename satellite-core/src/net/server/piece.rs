@@ -62,15 +62,21 @@ impl Piece {
         Poll::Ready(())
     }
 
-    /// Up to `most` bytes, read where it stands. A file that ends early is an error.
-    pub(super) fn read(&mut self, most: usize) -> io::Result<Vec<u8>> {
+    /// Up to `most` bytes. A file that ends early is an error.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<Vec<u8>>> {
         let most = usize::try_from(self.left).unwrap_or(most).min(most);
-        let mut bytes = Vec::with_capacity(most);
-        let n = rustix::io::retry_on_intr(|| {
-            rustix::io::pread(&*self.file, rustix::buffer::spare_capacity(&mut bytes), self.offset)
-        })?;
-        self.advance(n)?;
-        Ok(bytes)
+        let mut bytes = vec![0; most];
+        // One call where the page cache has it, as for nearly every manifest.
+        let at_once = self.fetch.is_none() && self.offset >= self.resident;
+        let n = match at_once.then(|| read_at_once(&self.file, &mut bytes, self.offset)) {
+            Some(Ok(n)) => n,
+            _ => {
+                ready!(self.poll_resident(cx));
+                rustix::io::retry_on_intr(|| rustix::io::pread(&*self.file, &mut bytes, self.offset))?
+            }
+        };
+        bytes.truncate(n);
+        Poll::Ready(self.advance(n).map(|()| bytes))
     }
 
     /// `n` bytes have gone; none means that the file is shorter than promised.
@@ -86,9 +92,12 @@ impl Piece {
 
 /// Whether a read of the byte at `offset` would not wait. File systems that cannot tell count as fast.
 fn in_memory(file: &File, offset: u64) -> bool {
-    let mut byte = [0];
-    let mut bytes = [IoSliceMut::new(&mut byte)];
-    rustix::io::preadv2(file, &mut bytes, offset, ReadWriteFlags::NOWAIT) != Err(Errno::AGAIN)
+    read_at_once(file, &mut [0], offset) != Err(Errno::AGAIN)
+}
+
+/// Reads what takes no waiting for a disk; `AGAIN` if that is nothing.
+fn read_at_once(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    rustix::io::preadv2(file, &mut [IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT)
 }
 
 /// Reads and forgets, so that the page cache has it. Errors show in the read that follows.

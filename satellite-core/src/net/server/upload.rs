@@ -48,12 +48,15 @@ impl Stream for Upload {
             }
             let error = match Pin::new(&mut this.body).poll_frame(cx) {
                 Poll::Pending => match this.stall.poll_blocked(cx) {
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        this.shared.set_turn(false);
+                        return Poll::Pending;
+                    }
                     Poll::Ready(error) => error,
                 },
                 Poll::Ready(Some(Ok(frame))) => {
                     this.stall.progress();
-                    this.shared.touch();
+                    this.shared.set_turn(true);
                     match frame.into_data() {
                         Ok(bytes) => return Poll::Ready(Some(Ok(bytes))),
                         Err(_trailers) => continue,
@@ -62,10 +65,12 @@ impl Stream for Upload {
                 Poll::Ready(Some(Err(error))) => cause(&error),
                 Poll::Ready(None) => {
                     this.done = true;
+                    this.shared.set_turn(true);
                     return Poll::Ready(None);
                 }
             };
             this.done = true;
+            this.shared.set_turn(true);
             this.shared.set_unread(true);
             return Poll::Ready(Some(Err(error)));
         }
@@ -75,6 +80,7 @@ impl Stream for Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if !self.done {
+            self.shared.set_turn(true);
             self.shared.set_unread(true);
         }
     }

@@ -58,6 +58,17 @@ fn a_slow_upload_that_moves_is_not_cut() {
 }
 
 #[test]
+fn the_time_to_answer_does_not_run_while_the_client_is_slow() {
+    let limits = Limits { first_byte: SHORT / 4, drain: SHORT, ..Limits::default() };
+    let server = start(0, limits, None);
+    let mut client = server.connect();
+    client.send("PUT /echo HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n1");
+    std::thread::sleep(SHORT);
+    client.send("2");
+    assert_eq!(client.answer(false).whole(200), b"12");
+}
+
+#[test]
 fn a_reader_that_stops_is_cut() {
     let server = impatient(64 << 20);
     for (count, path) in (1..).zip(["/file/0/67108864", "/stream", "/bytes/67108864"]) {
