@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 pub mod message;
+#[cfg(feature = "serve")]
+pub mod server;
 
 /// Where the tasks of connections run. Its owner drives it, e.g. `smol::block_on(ex.run(main))`;
 /// the library starts no threads for it.

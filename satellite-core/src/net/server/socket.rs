@@ -1,0 +1,183 @@
+//! A socket as hyper sees it: reads straight into hyper's buffer, writes with files by `sendfile`, and gives up on
+//! a client that takes nothing.
+
+use std::{
+    io::{self, IoSlice},
+    net::{Shutdown, TcpStream},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use async_io::Async;
+use futures_lite::{AsyncRead, AsyncWrite};
+use futures_rustls::server::TlsStream;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+
+use super::{connection::Shared, linger::Linger, sendfile::is_stand_in, watch::Watch};
+
+/// Bytes sent before other connections get their turn, however fast this client is.
+const TURN: usize = 4 << 20;
+/// A TLS record at most: rustls needs bytes that are initialised, and has no more at once.
+const RECORD: usize = 16 << 10;
+
+/// The two kinds of connection.
+pub(super) enum Socket {
+    Plain(Async<TcpStream>),
+    Tls(Box<TlsStream<Async<TcpStream>>>),
+}
+
+/// What hyper reads and writes.
+pub(super) struct Io {
+    socket: Socket,
+    shared: Arc<Shared>,
+    stall: Watch,
+    turn: usize,
+    linger: Option<Linger>,
+}
+
+impl Io {
+    pub(super) fn new(socket: Socket, shared: Arc<Shared>, stall: Watch) -> Self {
+        Self { socket, shared, stall, turn: 0, linger: None }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.turn >= TURN {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let sent = match &mut self.socket {
+            Socket::Plain(socket) => loop {
+                let file = slices.first().is_some_and(|first| is_stand_in(first));
+                if file {
+                    ready!(self.shared.file.poll_resident(cx));
+                }
+                let sent = if file {
+                    self.shared.file.send(&*socket, slices[0].len())
+                } else {
+                    send(socket, slices)
+                };
+                match sent {
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => match socket.poll_writable(cx) {
+                        Poll::Ready(ready) => ready?,
+                        Poll::Pending => break Poll::Pending,
+                    },
+                    sent => break Poll::Ready(sent),
+                }
+            },
+            Socket::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
+        };
+        let sent = ready!(self.or_stalled(cx, sent));
+        if let Ok(n) = sent {
+            self.turn += n;
+            self.shared.stats.add_sent(n);
+        }
+        Poll::Ready(sent)
+    }
+
+    /// Passes on the `state` of a write, or the error when the client has not taken anything for too long.
+    fn or_stalled<T>(&mut self, cx: &mut Context<'_>, state: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if state.is_ready() {
+            self.stall.progress();
+            return state;
+        }
+        self.turn = 0;
+        self.stall.poll_blocked(cx).map(Err)
+    }
+}
+
+/// Sends what comes before the first file; it waits for company if a file follows.
+fn send(socket: &Async<TcpStream>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let before = slices.iter().position(|slice| is_stand_in(slice));
+    let more = if before.is_some() { SendFlags::MORE } else { SendFlags::empty() };
+    let slices = &slices[..before.unwrap_or(slices.len())];
+    Ok(rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL | more)?)
+}
+
+impl Read for Io {
+    #[allow(unsafe_code)]
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Plain(socket) => loop {
+                // SAFETY: `read` writes to the space and never de-initialises it.
+                match rustix::io::read(&*socket, unsafe { buf.as_mut() }) {
+                    Ok((read, _)) => {
+                        let n = read.len();
+                        // SAFETY: so many bytes at its front were just written.
+                        unsafe { buf.advance(n) };
+                        break;
+                    }
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(rustix::io::Errno::AGAIN) => ready!(socket.poll_readable(cx))?,
+                    Err(e) => return Poll::Ready(Err(e.into())),
+                }
+            },
+            Socket::Tls(tls) => {
+                let mut record = [0; RECORD];
+                let most = buf.remaining().min(RECORD);
+                let n = ready!(Pin::new(tls).poll_read(cx, &mut record[..most]))?;
+                buf.put_slice(&record[..n]);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, slices)
+    }
+
+    /// hyper must queue the pieces of a body: flattening would copy the stand-in.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Plain(_) => Poll::Ready(Ok(())),
+            Socket::Tls(tls) => {
+                let state = Pin::new(tls).poll_flush(cx);
+                self.or_stalled(cx, state)
+            }
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(linger) = &mut this.linger {
+            let socket = match &this.socket {
+                Socket::Plain(socket) => socket,
+                Socket::Tls(tls) => tls.get_ref().0,
+            };
+            return linger.poll(cx, socket).map(Ok);
+        }
+        match &mut this.socket {
+            Socket::Plain(socket) => socket.get_ref().shutdown(Shutdown::Write)?,
+            Socket::Tls(tls) => {
+                let state = Pin::new(tls).poll_close(cx);
+                ready!(this.or_stalled(cx, state))?;
+            }
+        }
+        if this.shared.is_unread() {
+            this.linger = Some(Linger::new());
+            return self.poll_shutdown(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
