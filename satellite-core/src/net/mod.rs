@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "replicate")]
+pub mod client;
 pub mod message;
 
 /// Where the tasks of connections run. Its owner drives it, e.g. `smol::block_on(ex.run(main))`;
