@@ -79,4 +79,6 @@ pub fn take_stream(response: &mut surf::http::Response) -> Option<ByteStream> {
 }
 
 #[cfg(test)]
+pub(crate) mod script;
+#[cfg(test)]
 mod tests;

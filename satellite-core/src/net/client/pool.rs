@@ -137,7 +137,10 @@ impl Shared {
                 Err(mut error) => match error.take_message().filter(|_| reused).or(replay) {
                     Some(again) => request = again,
                     None => {
-                        return Err(ClientError::Http { host: target.authority(), cause: error.into_error() });
+                        return Err(ClientError::Http {
+                            host: target.authority(),
+                            cause: error.into_error(),
+                        });
                     }
                 },
             }
