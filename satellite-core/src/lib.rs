@@ -3,3 +3,5 @@
 #[cfg(feature = "net")]
 pub mod net;
 pub mod oci;
+#[cfg(feature = "replicate")]
+pub mod remote;

@@ -161,13 +161,27 @@ impl Received {
                 }
                 Some(Err(error)) => {
                     self.lease = None;
-                    let cut = error.is_incomplete_message() || error.is_closed();
-                    let kind = if cut { io::ErrorKind::UnexpectedEof } else { io::ErrorKind::Other };
+                    let kind = kind_of(&error);
                     return Poll::Ready(Err(io::Error::new(kind, error)));
                 }
             }
         }
     }
+}
+
+/// What the socket said, or that the body ended early.
+fn kind_of(error: &hyper::Error) -> io::ErrorKind {
+    if error.is_incomplete_message() || error.is_closed() {
+        return io::ErrorKind::UnexpectedEof;
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return io.kind();
+        }
+        source = cause.source();
+    }
+    io::ErrorKind::Other
 }
 
 impl Stream for Received {
