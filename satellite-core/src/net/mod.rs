@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "replicate")]
+pub mod client;
 pub mod message;
 #[cfg(feature = "serve")]
 pub mod server;

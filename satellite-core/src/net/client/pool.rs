@@ -1,0 +1,348 @@
+//! Requests to connections, and connections kept for the next request.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_io::Timer;
+use futures_lite::future;
+use http_client::{HttpClient, http_types};
+use hyper::{
+    Method, Request,
+    body::Incoming,
+    client::conn::{TrySendError, http1},
+    header::{
+        AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
+        SET_COOKIE, TRANSFER_ENCODING,
+    },
+};
+use surf::Url;
+use url::Position;
+
+use super::{
+    ClientConfig, ClientError, Executor, Patience, Phase, Proxy, ReceiveStream, SendStream,
+    body::{Outgoing, Received, Slot},
+    dial::{Dialer, Target},
+    io::{Activity, Io},
+};
+
+/// Most header lines in an answer, and most bytes of its head.
+const MAX_HEADERS: usize = 128;
+const MAX_HEAD: usize = 64 << 10;
+/// How long a connection from the pool may take to be ready. It is at once, unless it is going down.
+const READY: Duration = Duration::from_millis(100);
+
+/// The client under `surf`. Connections are made as needed; how many at once is up to the caller.
+pub struct Pool(Arc<Shared>);
+
+struct Shared {
+    config: ClientConfig,
+    dialer: Dialer,
+    executor: Executor,
+    idle: Mutex<VecDeque<Idle>>,
+}
+
+/// What connections are interchangeable for.
+#[derive(Clone, PartialEq, Eq)]
+enum Key {
+    Target(Target),
+    Proxy(String, u16),
+}
+
+struct Idle {
+    key: Key,
+    since: Instant,
+    connection: Connection,
+}
+
+/// Dropping it ends its task and closes its socket.
+struct Connection {
+    sender: http1::SendRequest<Outgoing>,
+    activity: Activity,
+    _driver: smol::Task<()>,
+}
+
+/// A connection that is serving a request.
+pub(super) struct Lease {
+    connection: Connection,
+    key: Key,
+    pool: Weak<Shared>,
+    sent: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({} idle)", self.0.idle().len())
+    }
+}
+
+impl Pool {
+    /// An empty pool; see [`super::surf_client`].
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] names the file that cannot be used.
+    pub fn new(config: ClientConfig, executor: Executor) -> Result<Self, ClientError> {
+        let dialer = Dialer::new(&config)?;
+        Ok(Self(Arc::new(Shared { config, dialer, executor, idle: Mutex::default() })))
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpClient for Pool {
+    async fn send(&self, request: http_types::Request) -> Result<http_types::Response, http_types::Error> {
+        self.0.send(request).await.map_err(|e| http_types::Error::new(http_types::StatusCode::BadGateway, e))
+    }
+}
+
+impl Shared {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(
+        self: &Arc<Self>,
+        mut from: http_types::Request,
+    ) -> Result<http_types::Response, ClientError> {
+        let target = target(from.url())?;
+        let proxy = self.config.proxy.select(target.https, &target.host, target.port);
+        let key = match proxy {
+            Some(p) if !target.https => Key::Proxy(p.host.clone(), p.port),
+            _ => Key::Target(target.clone()),
+        };
+        let patience = from.ext().get::<Patience>().map_or(self.config.first_byte_timeout, |p| p.0);
+        let streamed = from.ext().get::<ReceiveStream>().is_some();
+        let mut request = translate(&mut from, &target, proxy)?;
+        let (lease, response) = loop {
+            let (mut connection, reused) = match self.checkout(&key).await {
+                Some(connection) => (connection, true),
+                None => (self.connect(&target, proxy).await?, false),
+            };
+            let sent = request.body().done();
+            // A reused connection may die under the request. If nothing was written hyper gives it back; if it was,
+            // only a request that changes nothing may go out again (RFC 9110 §9.2.2).
+            let replay =
+                (reused && request.body().is_empty() && request.method().is_safe()).then(|| copy(&request));
+            match exchange(&mut connection, request, &target, patience).await? {
+                Ok(response) => {
+                    let lease = Lease { connection, key, pool: Arc::downgrade(self), sent };
+                    break (lease, response);
+                }
+                Err(mut error) => match error.take_message().filter(|_| reused).or(replay) {
+                    Some(again) => request = again,
+                    None => {
+                        return Err(ClientError::Http {
+                            host: target.authority(),
+                            cause: error.into_error(),
+                        });
+                    }
+                },
+            }
+        };
+        Ok(answer(response, lease, streamed))
+    }
+
+    async fn connect(&self, target: &Target, proxy: Option<&Proxy>) -> Result<Connection, ClientError> {
+        let io = Io::new(self.dialer.dial(target, proxy).await?);
+        let activity = io.activity();
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(self.config.max_buffer.max(8 << 10))
+            .max_headers(MAX_HEADERS)
+            .max_header_size(MAX_HEAD)
+            .handshake(io)
+            .await
+            .map_err(|cause| ClientError::Http { host: target.authority(), cause })?;
+        let host = target.authority();
+        let driver = self.executor.spawn(async move {
+            if let Err(error) = connection.await {
+                // Whoever waits for the answer gets the error too; here it may be an idle connection's end.
+                log::debug!(host = host.as_str(), error:% = error; "connection ended");
+            }
+        });
+        Ok(Connection { sender, activity, _driver: driver })
+    }
+
+    async fn checkout(&self, key: &Key) -> Option<Connection> {
+        loop {
+            let mut connection = {
+                let mut idle = self.idle();
+                idle.retain(|i| {
+                    i.since.elapsed() < self.config.idle_timeout && !i.connection.sender.is_closed()
+                });
+                // The youngest is the likeliest to be alive.
+                let at = idle.iter().rposition(|i| i.key == *key)?;
+                idle.remove(at)?.connection
+            };
+            let ready = async { connection.sender.ready().await.is_ok() };
+            let late = async {
+                Timer::after(READY).await;
+                false
+            };
+            if future::or(ready, late).await {
+                return Some(connection);
+            }
+        }
+    }
+}
+
+impl Lease {
+    /// The answer was read to its end.
+    pub(super) fn give_back(self) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        // Answered before the request was sent whole: the rest of it is still in the way.
+        if !self.sent.load(Ordering::Acquire)
+            || self.connection.sender.is_closed()
+            || pool.config.max_idle == 0
+        {
+            return;
+        }
+        let mut idle = pool.idle();
+        while idle.len() >= pool.config.max_idle {
+            idle.pop_front();
+        }
+        idle.push_back(Idle { key: self.key, since: Instant::now(), connection: self.connection });
+    }
+}
+
+/// Sends, and waits for the head. The outer error ends the request, the inner one may give it back.
+async fn exchange(
+    connection: &mut Connection,
+    request: Request<Outgoing>,
+    target: &Target,
+    patience: Duration,
+) -> Result<Result<hyper::Response<Incoming>, TrySendError<Request<Outgoing>>>, ClientError> {
+    connection.activity.touch();
+    let activity = connection.activity.clone();
+    let mut answer = pin!(connection.sender.try_send_request(request));
+    loop {
+        let quiet = async {
+            Timer::at(activity.last() + patience).await;
+            None
+        };
+        if let Some(result) = future::or(async { Some(answer.as_mut().await) }, quiet).await {
+            return Ok(result);
+        }
+        if activity.last() + patience <= Instant::now() {
+            return Err(ClientError::Timeout {
+                host: target.authority(),
+                phase: Phase::FirstByte,
+                after: patience,
+            });
+        }
+    }
+}
+
+fn target(url: &Url) -> Result<Target, ClientError> {
+    let host = url.host_str().unwrap_or_default();
+    let https = match url.scheme() {
+        "https" => true,
+        "http" => false,
+        other => {
+            return Err(ClientError::Request {
+                host: host.into(),
+                cause: format!("no scheme of HTTP: {other}"),
+            });
+        }
+    };
+    let port = url.port_or_known_default().unwrap_or(if https { 443 } else { 80 });
+    Ok(Target { https, host: host.trim_start_matches('[').trim_end_matches(']').to_string(), port })
+}
+
+fn translate(
+    from: &mut http_types::Request,
+    target: &Target,
+    proxy: Option<&Proxy>,
+) -> Result<Request<Outgoing>, ClientError> {
+    let bad = |cause: String| ClientError::Request { host: target.authority(), cause };
+    let body = match from.ext_mut().remove::<SendStream>() {
+        Some(stream) => {
+            Outgoing::from_stream(stream).ok_or_else(|| bad("its body was sent before".into()))?
+        }
+        None => Outgoing::from_surf(from.take_body()),
+    };
+    let method = from.method().as_ref().parse::<Method>().map_err(|e| bad(e.to_string()))?;
+    let url = from.url();
+    // Taken as written: `sha256:…` and `%3A` must arrive as the caller put them.
+    let uri = match proxy {
+        Some(_) if !target.https => {
+            let path = &url[Position::BeforePath..Position::AfterQuery];
+            format!("http://{}{path}", &url[Position::BeforeHost..Position::AfterPort])
+        }
+        _ => url[Position::BeforePath..Position::AfterQuery].to_string(),
+    };
+    let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort])
+        .map_err(|e| bad(e.to_string()))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, host);
+    for (name, values) in from.iter() {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|e| bad(e.to_string()))?;
+        // Framing is hyper's business, cookies are nobody's.
+        if matches!(name, HOST | CONTENT_LENGTH | TRANSFER_ENCODING | COOKIE) {
+            continue;
+        }
+        for value in values {
+            let mut value =
+                HeaderValue::from_str(value.as_str()).map_err(|_| bad(format!("bad value of {name}")))?;
+            value.set_sensitive(name == AUTHORIZATION);
+            headers.append(name.clone(), value);
+        }
+    }
+    if let Some(authorization) = proxy.filter(|_| !target.https).and_then(|p| p.authorization.as_deref()) {
+        let value = HeaderValue::from_str(authorization).map_err(|e| bad(e.to_string()))?;
+        headers.insert(PROXY_AUTHORIZATION, value);
+    }
+    if body.is_empty() && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = uri.parse().map_err(|_| bad("bad path".into()))?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// The same request, of one without a body.
+fn copy(request: &Request<Outgoing>) -> Request<Outgoing> {
+    let mut copy = Request::new(Outgoing::empty());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy
+}
+
+fn answer(from: hyper::Response<Incoming>, lease: Lease, streamed: bool) -> http_types::Response {
+    let (head, incoming) = from.into_parts();
+    let mut answer = http_types::Response::new(status(head.status.as_u16()));
+    for (name, value) in &head.headers {
+        // http-types takes only ASCII; what is not says nothing that we read.
+        let Ok(value) = value.to_str() else { continue };
+        if *name != SET_COOKIE {
+            answer.append_header(name.as_str(), value);
+        }
+    }
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let received = Received::new(incoming, lease);
+    if streamed {
+        answer.ext_mut().insert(Slot(Mutex::new(Some(Box::pin(received)))));
+    } else {
+        answer.set_body(http_types::Body::from_reader(received, length));
+    }
+    answer
+}
+
+/// http-types knows only registered codes; any other counts as its class (RFC 9110 §15).
+fn status(code: u16) -> http_types::StatusCode {
+    use http_types::StatusCode as S;
+    S::try_from(code).unwrap_or(match code {
+        200..=299 => S::Ok,
+        300..=399 => S::MultipleChoice,
+        400..=499 => S::BadRequest,
+        _ => S::InternalServerError,
+    })
+}
