@@ -75,7 +75,8 @@ impl Registry {
     }
 
     /// The blob's bytes from `offset` to the end, as they come: nobody has checked them against the digest. Follows
-    /// redirects to object storage. Dropping the stream closes the connection.
+    /// redirects to object storage. Dropping the stream closes the connection. It is not tried again: whoever copies a
+    /// blob goes on where it stopped, perhaps elsewhere.
     ///
     /// # Errors
     /// [`Error::Range`] if the blob ends at or before `offset`; one that [`is_not_found`](Error::is_not_found).
@@ -93,7 +94,7 @@ impl Registry {
             call.if_range = Some(digest.clone());
         }
         let wanted: &[u16] = if offset > 0 { &[200, 206, 416] } else { &[200] };
-        let reply = self.run_for(&call, wanted).await?;
+        let reply = self.try_for(&call, wanted).await?;
         let total = match reply.status {
             206 => {
                 let header = reply.header("content-range").unwrap_or_default();

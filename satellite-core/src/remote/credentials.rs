@@ -103,6 +103,11 @@ impl DockerConfig {
         Self::from_files(docker.map(|d| d.join("config.json")).into_iter().chain(podman))
     }
 
+    /// Where it looks, in order.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     async fn resolve(&self, host: &str) -> std::result::Result<Resolved, String> {
         for path in self.files.clone() {
             let shown = path.display().to_string();

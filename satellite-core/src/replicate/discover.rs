@@ -44,7 +44,12 @@ pub(super) struct Discovery<'a> {
 }
 
 impl<'a> Discovery<'a> {
-    pub(super) fn new(store: &'a Store, registry: &'a remote::Registry, image: &'a ImageReference, options: &'a Options) -> Self {
+    pub(super) fn new(
+        store: &'a Store,
+        registry: &'a remote::Registry,
+        image: &'a ImageReference,
+        options: &'a Options,
+    ) -> Self {
         Self { store, registry, image, options, seen: HashSet::new(), nodes: Vec::new(), leases: Vec::new() }
     }
 
@@ -61,24 +66,25 @@ impl<'a> Discovery<'a> {
                 return Ok(self.unchanged(digest.clone()));
             }
         }
-        let (root, manifest) = match self.registry.get_manifest(repository, &reference, local.as_ref()).await? {
-            Fetched::Manifest { bytes, media_type, digest } => {
-                let manifest = self.parse(bytes, Some(&media_type), &digest)?;
-                (digest, manifest)
-            }
-            Fetched::NotModified => {
-                let Some(digest) = local else {
-                    let host = self.registry.host().to_string();
-                    let what = "304 to a request without condition".to_string();
-                    return Err(remote::Error::Protocol { host, object: name(self.image), what }.into());
-                };
-                if self.is_complete(&digest, 0)? {
-                    return Ok(self.unchanged(digest));
+        let (root, manifest) =
+            match self.registry.get_manifest(repository, &reference, local.as_ref()).await? {
+                Fetched::Manifest { bytes, media_type, digest } => {
+                    let manifest = self.parse(bytes, Some(&media_type), &digest)?;
+                    (digest, manifest)
                 }
-                let manifest = self.manifest(&digest, None).await?;
-                (digest, manifest)
-            }
-        };
+                Fetched::NotModified => {
+                    let Some(digest) = local else {
+                        let host = self.registry.host().to_string();
+                        let what = "304 to a request without condition".to_string();
+                        return Err(remote::Error::Protocol { host, object: name(self.image), what }.into());
+                    };
+                    if self.is_complete(&digest, 0)? {
+                        return Ok(self.unchanged(digest));
+                    }
+                    let manifest = self.manifest(&digest, None).await?;
+                    (digest, manifest)
+                }
+            };
         if local_same(self.store, self.image, &root)? && self.is_complete(&root, 0)? {
             return Ok(self.unchanged(root));
         }
@@ -109,7 +115,9 @@ impl<'a> Discovery<'a> {
     /// Whether the store has a manifest and all that the chosen platforms need of it.
     fn is_complete(&self, digest: &Digest, depth: usize) -> Result<bool, Error> {
         let repository = &self.image.repository;
-        let Some(info) = self.store.manifest(repository, &Reference::Digest(digest.clone()))? else { return Ok(false) };
+        let Some(info) = self.store.manifest(repository, &Reference::Digest(digest.clone()))? else {
+            return Ok(false);
+        };
         let Some(raw) = self.store.manifest_bytes(&info)? else { return Ok(false) };
         let Ok(manifest) = Manifest::parse(raw, Some(&info.media_type)) else { return Ok(false) };
         for blob in manifest.blobs.iter().filter(|b| !b.is_foreign()) {
@@ -150,7 +158,11 @@ impl<'a> Discovery<'a> {
         Ok(())
     }
 
-    fn enter(&mut self, digest: Digest, manifest: Manifest) -> Result<(Digest, Manifest, Vec<Descriptor>), Error> {
+    fn enter(
+        &mut self,
+        digest: Digest,
+        manifest: Manifest,
+    ) -> Result<(Digest, Manifest, Vec<Descriptor>), Error> {
         if self.seen.len() >= MAX_NODES {
             return Err(self.too_large());
         }
@@ -168,7 +180,15 @@ impl<'a> Discovery<'a> {
             return Err(Error::Platform {
                 image: name(self.image),
                 wanted: list(machines.iter().map(ToString::to_string).collect()),
-                offered: list(manifest.children.iter().filter_map(|c| c.platform.as_ref()).take(32).map(ToString::to_string).collect()),
+                offered: list(
+                    manifest
+                        .children
+                        .iter()
+                        .filter_map(|c| c.platform.as_ref())
+                        .take(32)
+                        .map(ToString::to_string)
+                        .collect(),
+                ),
             });
         }
         wanted.reverse();
@@ -221,7 +241,9 @@ impl<'a> Discovery<'a> {
         let repository = &self.image.repository;
         let reference = Reference::Digest(digest.clone());
         if let Some(info) = self.store.manifest(repository, &reference)? {
-            if let Some(raw) = self.store.manifest_bytes(&info)?.filter(|raw| Digest::of(digest.algorithm(), raw) == *digest) {
+            if let Some(raw) =
+                self.store.manifest_bytes(&info)?.filter(|raw| Digest::of(digest.algorithm(), raw) == *digest)
+            {
                 return self.parse(raw, Some(&info.media_type), digest);
             }
         }

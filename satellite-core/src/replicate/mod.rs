@@ -221,13 +221,19 @@ impl Error {
         match self {
             Self::Remote(e) if e.is_not_found() => FailureKind::NotFound,
             Self::Remote(e) if e.is_unauthorized() || e.status() == Some(403) => FailureKind::Unauthorized,
-            Self::Remote(remote::Error::Digest { .. } | remote::Error::TooLarge { .. }) => FailureKind::Content,
+            Self::Remote(remote::Error::Digest { .. } | remote::Error::TooLarge { .. }) => {
+                FailureKind::Content
+            }
             Self::Remote(remote::Error::Source { .. }) => FailureKind::Store,
             Self::Remote(_) => FailureKind::Network,
-            Self::Transfer(T::NotFound { .. }) | Self::NotHere(_) | Self::Platform { .. } => FailureKind::NotFound,
+            Self::Transfer(T::NotFound { .. }) | Self::NotHere(_) | Self::Platform { .. } => {
+                FailureKind::NotFound
+            }
             Self::Transfer(T::Refused { unauthorized: true, .. }) => FailureKind::Unauthorized,
             Self::Transfer(T::Refused { .. } | T::Exhausted { .. }) => FailureKind::Network,
-            Self::Transfer(T::Wrong { .. }) | Self::Manifest { .. } | Self::TooLarge { .. } => FailureKind::Content,
+            Self::Transfer(T::Wrong { .. }) | Self::Manifest { .. } | Self::TooLarge { .. } => {
+                FailureKind::Content
+            }
             Self::Transfer(T::Store(e)) | Self::Store(e) => match e {
                 S::DigestMismatch { .. } | S::SizeMismatch { .. } | S::Manifest(_) => FailureKind::Content,
                 S::BlobUnknown(_) | S::ManifestUnknown(..) => FailureKind::NotFound,
@@ -243,7 +249,7 @@ impl Error {
 }
 
 /// The tags that cosign hangs its artifacts on, for a subject (its tag schema; older than referrers).
-fn cosign_tags(digest: &Digest) -> impl Iterator<Item = crate::oci::Tag> {
+pub fn cosign_tags(digest: &Digest) -> impl Iterator<Item = crate::oci::Tag> {
     let stem = format!("{}-{}", digest.algorithm(), digest.hex());
     ["sig", "att", "sbom"].into_iter().filter_map(move |kind| format!("{stem}.{kind}").parse().ok())
 }

@@ -75,12 +75,15 @@ mod tests {
     use crate::oci::media_type;
 
     fn manifest(blobs: &[(u8, bool)]) -> Manifest {
-        let mut manifest =
-            Manifest::parse(r#"{"config":{}}"#, Some("application/vnd.test")).unwrap();
+        let mut manifest = Manifest::parse(r#"{"config":{}}"#, Some("application/vnd.test")).unwrap();
         manifest.blobs = blobs
             .iter()
             .map(|(n, foreign)| {
-                let kind = if *foreign { "application/vnd.docker.image.rootfs.foreign.diff.tar" } else { media_type::OCI_LAYER_GZIP };
+                let kind = if *foreign {
+                    "application/vnd.docker.image.rootfs.foreign.diff.tar"
+                } else {
+                    media_type::OCI_LAYER_GZIP
+                };
                 let mut d = Descriptor::new(kind, Digest::sha256(&[*n]), u64::from(*n) * 7 % 50);
                 d.has_urls = *foreign;
                 d

@@ -103,10 +103,13 @@ impl Push<'_> {
         }
         (self.sink)(Event::BlobBegun { digest: blob.digest.clone(), resumed: 0, size: blob.size });
         let open = |offset| {
-            let (store, digest, sink, size) = (self.store.clone(), blob.digest.clone(), self.sink.clone(), blob.size);
+            let (store, digest, sink, size) =
+                (self.store.clone(), blob.digest.clone(), self.sink.clone(), blob.size);
             async move { read_blob(&store, digest, offset, size, sink) }
         };
-        self.registry.upload_blob(repository, &blob.digest, blob.size, open, UploadOptions::default()).await?;
+        self.registry
+            .upload_blob(repository, &blob.digest, blob.size, open, UploadOptions::default())
+            .await?;
         (self.sink)(Event::BlobDone { digest: blob.digest.clone(), received: 0 });
         Ok(())
     }
@@ -115,12 +118,22 @@ impl Push<'_> {
         let missing = || Error::NotHere(format!("{}@{}", self.repository, info.digest));
         let raw = self.store.manifest_bytes(info)?.ok_or_else(missing)?;
         let parsed = Manifest::parse(raw, Some(&info.media_type));
-        parsed.map_err(|cause| Error::Manifest { image: name(self.target), digest: info.digest.clone(), cause })
+        parsed.map_err(|cause| Error::Manifest {
+            image: name(self.target),
+            digest: info.digest.clone(),
+            cause,
+        })
     }
 }
 
 /// A blob's bytes from `offset`, read in the pool of blocking threads.
-fn read_blob(store: &Store, digest: Digest, offset: u64, size: u64, sink: Sink) -> std::io::Result<ByteStream> {
+fn read_blob(
+    store: &Store,
+    digest: Digest,
+    offset: u64,
+    size: u64,
+    sink: Sink,
+) -> std::io::Result<ByteStream> {
     let blob = store.open_blob(&digest).map_err(std::io::Error::other)?;
     let blob = blob.filter(|b| b.size == size);
     let file = blob.ok_or_else(|| std::io::Error::other(format!("blob {digest} is not in the store")))?.file;

@@ -95,7 +95,8 @@ impl Replicator {
                 self.conclude(&mut report, &images[index], outcome.as_ref(), &sink);
             }
         }
-        let place: HashMap<String, usize> = images.iter().enumerate().rev().map(|(i, image)| (name(image), i)).collect();
+        let place: HashMap<String, usize> =
+            images.iter().enumerate().rev().map(|(i, image)| (name(image), i)).collect();
         report.images.sort_by_key(|o| place.get(&o.image).copied());
         if let Err(e) = self.store().refresh_layout().await {
             log::warn!("index.json could not be written: {e}");
@@ -103,11 +104,21 @@ impl Replicator {
         report
     }
 
-    fn conclude(&self, report: &mut Report, image: &ImageReference, result: Result<&(Digest, bool), &Error>, sink: &Sink) {
+    fn conclude(
+        &self,
+        report: &mut Report,
+        image: &ImageReference,
+        result: Result<&(Digest, bool), &Error>,
+        sink: &Sink,
+    ) {
         let image = name(image);
         let outcome = match result {
             Ok((digest, unchanged)) => {
-                sink(Event::ImageDone { image: image.clone(), digest: digest.clone(), unchanged: *unchanged });
+                sink(Event::ImageDone {
+                    image: image.clone(),
+                    digest: digest.clone(),
+                    unchanged: *unchanged,
+                });
                 Outcome { image, digest: Some(digest.clone()), unchanged: *unchanged, error: None }
             }
             Err(e) => {
@@ -124,7 +135,8 @@ impl Replicator {
         let tasks: Vec<_> = images
             .iter()
             .map(|image| {
-                let (this, image, options, places) = (self.clone(), image.clone(), options.clone(), places.clone());
+                let (this, image, options, places) =
+                    (self.clone(), image.clone(), options.clone(), places.clone());
                 self.executor.spawn(async move {
                     let _place = places.acquire().await;
                     let registry = this.connect.connect(&image.registry)?;
@@ -141,7 +153,13 @@ impl Replicator {
     }
 
     /// Fetches what is missing. Returns the images that cannot be published, with the first reason of each.
-    async fn fetch(&self, jobs: &[Option<Job>], options: &Options, sink: &Sink, report: &mut Report) -> HashMap<usize, Arc<Error>> {
+    async fn fetch(
+        &self,
+        jobs: &[Option<Job>],
+        options: &Options,
+        sink: &Sink,
+        report: &mut Report,
+    ) -> HashMap<usize, Arc<Error>> {
         let store = self.store();
         let manifests = jobs.iter().map(|job| job.iter().flat_map(|j| &j.tree.nodes).map(|n| &n.manifest));
         let plan = plan(manifests, |blob| store.blob_size(&blob.digest).is_ok_and(|s| s == Some(blob.size)));
@@ -164,16 +182,22 @@ impl Replicator {
                     .iter()
                     .filter_map(|i| jobs[*i].as_ref())
                     .map(|job| {
-                        let upstream = Upstream { registry: job.registry.clone(), repository: job.image.repository.clone() };
+                        let upstream = Upstream {
+                            registry: job.registry.clone(),
+                            repository: job.image.repository.clone(),
+                        };
                         Arc::new(upstream) as Arc<dyn Source>
                     })
                     .collect();
-                let (engine, places, sink, totals) = (self.engine.clone(), places.clone(), sink.clone(), totals.clone());
+                let (engine, places, sink, totals) =
+                    (self.engine.clone(), places.clone(), sink.clone(), totals.clone());
                 let images = t.images.clone();
                 let task = self.executor.spawn(async move {
                     let _place = places.acquire().await;
                     let listener = Listener::new(sink, t.size);
-                    let how = engine.fetch(&t.digest, Some(t.size), &sources, &|event| listener.hear(event)).await?;
+                    let how = engine
+                        .fetch(&t.digest, Some(t.size), &sources, &|event| listener.hear(event))
+                        .await?;
                     if let How::Fetched { received, resumed } = how {
                         totals.0.fetch_add(received, Ordering::Relaxed);
                         totals.1.fetch_add(resumed, Ordering::Relaxed);

@@ -37,6 +37,9 @@ pub use proxy::{Proxy, ProxySettings};
 
 use super::{Executor, message::ByteStream};
 
+/// What [`surf_client`] makes, so that callers need not name surf.
+pub type SurfClient = surf::Client;
+
 /// A `surf` client over a new [`Pool`]. Clone it; every call makes a pool of its own.
 ///
 /// The connections' tasks run on `executor`. Certificate files are read here, the system's roots at the first

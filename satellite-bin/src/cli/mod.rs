@@ -1,0 +1,196 @@
+//! The command line. A file per command.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use futures_lite::StreamExt;
+use satellite_core::remote::DockerConfig;
+
+use crate::{
+    control::{Command, Upstream, client},
+    exit::{Code, Failure, Result},
+    progress::{self, Show},
+};
+
+mod fsck;
+mod gc;
+mod images;
+mod inspect;
+mod pull;
+mod push;
+mod rm;
+mod serve;
+
+/// Keeps container images at the edge: replicates them over bad links, and serves them as an OCI registry.
+#[derive(Parser)]
+#[command(name = "satellite", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Sub,
+    /// Say more on standard error; twice, thrice: much more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed; 2 wrong command line; 3 image not found; 4 refused by the registry; 5 store locked, \
+damaged or full; 6 registry or network failed; 7 content is not what its digest says; 130 interrupted.
+
+Every command works beside a running `satellite serve` on the same data directory, and without one.";
+
+#[derive(Subcommand)]
+enum Sub {
+    /// Serve the store as an OCI registry
+    Serve(serve::Serve),
+    /// Fetch images into the store; what is there is not fetched again, what was cut goes on
+    #[command(alias = "copy")]
+    Pull(pull::Pull),
+    /// Push an image of the store to a registry
+    Push(push::Push),
+    /// List the images in the store
+    Images(images::Images),
+    /// Describe an image of the store
+    Inspect(inspect::Inspect),
+    /// Remove images from the store; their bytes go with the next `gc`
+    Rm(rm::Rm),
+    /// Delete what no image needs
+    Gc(gc::Gc),
+    /// Check every byte and record of the store
+    Fsck(fsck::Fsck),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the store is.
+#[derive(ClapArgs)]
+struct DataDir {
+    /// The store's directory; made if it does not exist
+    #[arg(long, env = "SATELLITE_DATA_DIR", default_value_os_t = default_data_dir(), value_name = "DIR")]
+    data_dir: PathBuf,
+}
+
+fn default_data_dir() -> PathBuf {
+    let home = std::env::var_os("HOME").filter(|h| !h.is_empty());
+    match home {
+        Some(home) if !rustix::process::geteuid().is_root() => {
+            PathBuf::from(home).join(".local/share/satellite")
+        }
+        _ => "/var/lib/satellite".into(),
+    }
+}
+
+/// How registries are reached; the same for `pull` and `push`.
+#[derive(ClapArgs)]
+struct UpstreamArgs {
+    /// Speak plain HTTP to the registry (loopback: always)
+    #[arg(long)]
+    plain_http: bool,
+    /// Trust this certification authority too (PEM)
+    #[arg(long, value_name = "FILE")]
+    ca_file: Vec<PathBuf>,
+    /// Name at the registry; without it Docker's config.json is asked
+    #[arg(long, short, requires = "password_stdin", value_name = "NAME")]
+    username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+}
+
+impl UpstreamArgs {
+    fn read(&self) -> Result<Upstream> {
+        let login = match &self.username {
+            Some(name) => {
+                let mut password = String::new();
+                std::io::Read::read_to_string(
+                    &mut std::io::Read::take(std::io::stdin(), 64 << 10),
+                    &mut password,
+                )
+                .map_err(|e| Failure::new(Code::Usage, format!("cannot read the password: {e}")))?;
+                Some((name.clone(), password.trim_end_matches(['\r', '\n']).to_string()))
+            }
+            None => None,
+        };
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path)
+                .map_err(|e| Failure::new(Code::Usage, format!("{}: {e}", path.display())))
+        };
+        Ok(Upstream {
+            plain_http: self.plain_http,
+            ca_files: self.ca_file.iter().map(absolute).collect::<Result<_>>()?,
+            login,
+            docker_config: DockerConfig::from_env().files().to_vec(),
+        })
+    }
+}
+
+impl Args {
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self.command, Sub::Serve(_))
+    }
+
+    pub(crate) fn wants_access_log(&self) -> bool {
+        matches!(&self.command, Sub::Serve(serve) if serve.access_log)
+    }
+}
+
+/// Does what the command line says.
+pub(crate) fn run(args: Args) -> Result<()> {
+    match args.command {
+        Sub::Serve(serve) => serve.run(),
+        Sub::Pull(pull) => pull.run(),
+        Sub::Push(push) => push.run(),
+        Sub::Images(images) => images.run(),
+        Sub::Inspect(inspect) => inspect.run(),
+        Sub::Rm(rm) => rm.run(),
+        Sub::Gc(gc) => gc.run(),
+        Sub::Fsck(fsck) => fsck.run(),
+        Sub::Completions { shell } => {
+            let mut command = <Args as clap::CommandFactory>::command();
+            clap_complete::generate(shell, &mut command, "satellite", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// A command that answers at once, and its answer as what it should be.
+fn ask<T: serde::de::DeserializeOwned>(dir: &DataDir, command: Command) -> Result<T> {
+    let value = client::call(
+        &dir.data_dir,
+        command,
+        &progress::sink(&Show::Nothing),
+        &(std::sync::Arc::new(|_, _| ()) as _),
+    )?;
+    serde_json::from_value(value)
+        .map_err(|e| Failure::new(Code::Failed, format!("the answer is not understood: {e}")))
+}
+
+/// Never gives a value: fails when the user or the system ends the command.
+pub(crate) async fn interrupted<T>() -> Result<T> {
+    stop_signal().await;
+    Err(Failure::new(
+        Code::Interrupted,
+        "interrupted; what came so far is kept, the same command goes on from there",
+    ))
+}
+
+/// Ready at the first SIGINT or SIGTERM; a second one ends the process at once.
+pub(crate) async fn stop_signal() {
+    let signals = async_signal::Signals::new([async_signal::Signal::Int, async_signal::Signal::Term]);
+    match signals {
+        Ok(mut signals) => {
+            signals.next().await;
+            std::thread::spawn(move || {
+                smol::block_on(signals.next());
+                std::process::exit(Code::Interrupted as i32);
+            });
+        }
+        // Without handlers the signals end the process the hard way, which the store survives.
+        Err(e) => {
+            log::warn!("signals cannot be handled: {e}");
+            std::future::pending::<()>().await;
+        }
+    }
+}

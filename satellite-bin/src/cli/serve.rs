@@ -1,0 +1,189 @@
+//! `satellite serve`
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_io::Timer;
+use clap::Args;
+use futures_lite::future;
+use satellite_core::{
+    net::{
+        Executor,
+        server::{Limits, Server, Stats, TlsAcceptor},
+    },
+    registry::{Access, Gauge, Htpasswd, Metrics, Registry, Settings},
+    store::{Options, Store},
+};
+
+use super::{DataDir, stop_signal};
+use crate::{
+    control::server::ControlServer,
+    exit::{Code, Failure, Result},
+    human,
+    ops::Context,
+    output,
+};
+
+/// How often `index.json` is brought up to date, if anything changed.
+const LAYOUT_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    dir: DataDir,
+    /// Address to listen on; port 0 takes a free one. May be given more than once
+    #[arg(long, default_value = "127.0.0.1:8585", value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
+    /// Let whoever connects from this machine push and delete without a password
+    #[arg(long)]
+    trust_loopback: bool,
+    /// Who may push and delete: a file of NAME:HASH lines made with `htpasswd -B`; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+    /// Ask for a password for pulls too
+    #[arg(long, requires = "htpasswd")]
+    private: bool,
+    /// Serve HTTPS with this certificate chain (PEM); read again when it changes
+    #[arg(long, requires = "tls_key", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, requires = "tls_cert", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Refuse every push and delete
+    #[arg(long)]
+    read_only: bool,
+    /// Accept manifests whose content is not all here
+    #[arg(long)]
+    allow_sparse: bool,
+    /// Most bytes a second from upstream, shared by all pulls that this process does
+    #[arg(long, value_parser = human::parse_rate, value_name = "RATE")]
+    limit_rate: Option<u64>,
+    /// Collect garbage this often; 0 never
+    #[arg(long, default_value = "6h", value_parser = human::parse_duration, value_name = "TIME")]
+    gc_interval: Duration,
+    /// Write the address to this file once requests are answered
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Log every request
+    #[arg(long)]
+    pub(super) access_log: bool,
+}
+
+impl Serve {
+    pub(super) fn run(&self) -> Result<()> {
+        // What can fail for the command line's sake fails before the store is touched.
+        let usage = |e: &dyn std::fmt::Display| Failure::new(Code::Usage, e);
+        let users = self.htpasswd.as_deref().map(Htpasswd::open).transpose().map_err(|e| usage(&e))?;
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                Some(TlsAcceptor::from_files(certificate, key).map_err(|e| usage(&e))?)
+            }
+            _ => None,
+        };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for address in &self.listen {
+            let bound = TcpListener::bind(address).and_then(|l| Ok((l.local_addr()?, l)));
+            let (actual, listener) =
+                bound.map_err(|e| Failure::new(Code::Failed, format!("cannot listen on {address}: {e}")))?;
+            addresses.push(actual);
+            listeners.push(listener);
+        }
+        let store = Store::open(&self.dir.data_dir, Options::default())?;
+        let executor: Executor = Arc::new(smol::Executor::new());
+        let access = Access { trust_loopback: self.trust_loopback, users, private: self.private };
+        let settings =
+            Settings { read_only: self.read_only, sparse: self.allow_sparse, ..Settings::default() };
+        let metrics = Arc::new(Metrics::default());
+        let registry = Registry::new(store.clone(), access, settings, metrics.clone());
+        let failed = |e: std::io::Error| Failure::new(Code::Failed, format!("cannot serve: {e}"));
+        let server = Server::new(listeners, Arc::new(registry), Limits::default(), tls).map_err(failed)?;
+        let control = ControlServer::bind(store.root()).map_err(failed)?;
+        let context = Arc::new(Context::new(store.clone(), executor.clone(), self.limit_rate));
+        for address in &addresses {
+            output::line(&format!("listening on {scheme}://{address}"));
+        }
+        if let (Some(path), Some(first)) = (&self.ready_file, addresses.first()) {
+            fs::write(path, format!("{scheme}://{first}\n"))
+                .map_err(|e| Failure::new(Code::Failed, format!("cannot write {}: {e}", path.display())))?;
+        }
+        let gauges = Gauges::new(&metrics, server.stats());
+        let beside = async {
+            let jobs = future::zip(control.run(&executor, context), self.housekeeping(&store));
+            future::or(async {
+                let ((), ()) = jobs.await;
+            }, gauges.keep()).await;
+        };
+        smol::block_on(executor.run(async {
+            let served = server.run(&executor, async {
+                future::or(stop_signal(), beside).await;
+                log::info!("stopping: no new connections, running answers may end");
+            });
+            served.await;
+            if let Err(e) = store.refresh_layout().await {
+                log::error!("index.json could not be written: {e}");
+            }
+        }));
+        drop(control);
+        Ok(())
+    }
+
+    /// Keeps the layout fresh and the garbage small, for as long as the server runs.
+    async fn housekeeping(&self, store: &Store) {
+        let mut last_gc = std::time::Instant::now();
+        loop {
+            Timer::after(LAYOUT_EVERY).await;
+            if let Err(e) = store.refresh_layout().await {
+                log::error!("index.json could not be written: {e}");
+            }
+            if !self.gc_interval.is_zero() && last_gc.elapsed() >= self.gc_interval {
+                last_gc = std::time::Instant::now();
+                match store.gc(None).await {
+                    Ok(report) => {
+                        log::info!("garbage: {} blobs deleted, {}", report.blobs, human::size(report.bytes))
+                    }
+                    Err(e) => log::error!("garbage could not be collected: {e}"),
+                }
+            }
+        }
+    }
+}
+
+/// The HTTP server's counters among the metrics.
+struct Gauges {
+    stats: Arc<Stats>,
+    open: Gauge,
+    accepted: Gauge,
+    refused: Gauge,
+    sent: Gauge,
+}
+
+impl Gauges {
+    fn new(metrics: &Metrics, stats: Arc<Stats>) -> Self {
+        Self {
+            stats,
+            open: metrics.gauge("connections_open", "Connections open now"),
+            accepted: metrics.gauge("connections_accepted", "Connections accepted since the start"),
+            refused: metrics
+                .gauge("connections_refused", "Connections refused since the start: one too many"),
+            sent: metrics.gauge("socket_sent_bytes", "Bytes sent since the start, heads included"),
+        }
+    }
+
+    async fn keep(&self) {
+        let clamp = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        loop {
+            self.open.set(clamp(self.stats.open() as u64));
+            self.accepted.set(clamp(self.stats.accepted()));
+            self.refused.set(clamp(self.stats.refused()));
+            self.sent.set(clamp(self.stats.bytes_sent()));
+            Timer::after(Duration::from_secs(1)).await;
+        }
+    }
+}

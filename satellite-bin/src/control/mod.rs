@@ -1,0 +1,69 @@
+//! Commands on a store: done here if nobody has it, else by the process that has, through a socket in the store.
+//!
+//! One line of JSON goes in, a [`Command`]; lines of [`Reply`] come back, the last of them `done` or `failed`. Who may
+//! open the socket is decided by its file mode: its owner.
+
+use std::path::PathBuf;
+
+use satellite_core::{oci::PlatformSet, replicate::Event};
+use serde::{Deserialize, Serialize};
+
+pub(crate) mod client;
+pub(crate) mod server;
+
+/// Longest line of a command: many image names fit.
+pub(crate) const MAX_COMMAND: u64 = 4 << 20;
+
+/// What can be asked of a store.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Command {
+    /// Fetch images.
+    Pull {
+        images: Vec<String>,
+        platforms: PlatformSet,
+        referrers: bool,
+        concurrency: usize,
+        limit_rate: Option<u64>,
+        upstream: Upstream,
+    },
+    /// Push an image to a registry.
+    Push { source: String, target: String, upstream: Upstream },
+    /// List images.
+    Images,
+    /// Describe one.
+    Inspect { reference: String },
+    /// Remove tags or manifests.
+    Remove { references: Vec<String> },
+    /// Collect garbage.
+    Gc { grace_ms: Option<u64> },
+    /// Check everything.
+    Fsck { repair: bool },
+}
+
+/// How registries are reached.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Upstream {
+    pub(crate) plain_http: bool,
+    pub(crate) ca_files: Vec<PathBuf>,
+    /// Name and password; else what Docker's files say.
+    pub(crate) login: Option<(String, String)>,
+    pub(crate) docker_config: Vec<PathBuf>,
+}
+
+/// What comes back.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Reply {
+    Event(Event),
+    Checked { blobs: u64, bytes: u64 },
+    Done(serde_json::Value),
+    Failed(Failed),
+}
+
+/// A failure with its exit code.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Failed {
+    pub(crate) code: u8,
+    pub(crate) message: String,
+}

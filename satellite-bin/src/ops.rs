@@ -1,0 +1,305 @@
+//! What the commands do to a store, whoever asked: the command line itself, or another process through the socket.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use satellite_core::{
+    net::{
+        Executor,
+        client::{ClientConfig, surf_client},
+    },
+    oci::{Digest, ImageReference, Manifest, Reference, Repository},
+    remote::{self, Credentials, DockerConfig, Scheme, Secret},
+    replicate::{self, Connect, Replicator, Sink},
+    store::Store,
+    transfer::{self, Engine, Throttle},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    control::{Command, Failed, Upstream},
+    exit::{Code, Failure, Result},
+    references,
+};
+
+/// Told how far a check is: blobs and bytes.
+pub(crate) type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// A store, and what commands on it need.
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    executor: Executor,
+    /// Shared by all that fetch over the WAN.
+    throttle: Arc<Throttle>,
+}
+
+/// An image as it is listed.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Listed {
+    pub(crate) repository: Repository,
+    /// None for an image that is held by its digest.
+    pub(crate) tag: Option<String>,
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    /// Bytes of all that is here of it.
+    pub(crate) size: u64,
+    /// Platforms that are here.
+    pub(crate) platforms: Vec<String>,
+    /// Hosts it was replicated from.
+    pub(crate) origins: Vec<String>,
+}
+
+impl Context {
+    pub(crate) fn new(store: Store, executor: Executor, limit_rate: Option<u64>) -> Self {
+        Self { store, executor, throttle: Arc::new(Throttle::new(limit_rate)) }
+    }
+
+    /// Does a command, and gives its result as JSON.
+    pub(crate) async fn execute(&self, command: Command, sink: Sink, progress: Progress) -> Result<Value> {
+        match command {
+            Command::Pull { images, platforms, referrers, concurrency, limit_rate, upstream } => {
+                let options = replicate::Options { platforms, referrers, concurrency };
+                self.pull(&images, &options, limit_rate, upstream, sink).await
+            }
+            Command::Push { source, target, upstream } => self.push(&source, &target, upstream, sink).await,
+            Command::Images => value(&self.images()?),
+            Command::Inspect { reference } => self.inspect(&reference),
+            Command::Remove { references } => self.remove(&references).await,
+            Command::Gc { grace_ms } => value(&self.store.gc(grace_ms.map(Duration::from_millis)).await?),
+            Command::Fsck { repair } => {
+                value(&self.store.fsck(repair, move |blobs, bytes| progress(blobs, bytes)).await?)
+            }
+        }
+    }
+
+    async fn pull(
+        &self,
+        images: &[String],
+        options: &replicate::Options,
+        limit_rate: Option<u64>,
+        upstream: Upstream,
+        sink: Sink,
+    ) -> Result<Value> {
+        let images: Vec<ImageReference> = images
+            .iter()
+            .map(|text| text.parse().map_err(|e| Failure::new(Code::Usage, e)))
+            .collect::<Result<_>>()?;
+        let throttle = match limit_rate {
+            Some(rate) => Arc::new(Throttle::new(Some(rate.min(self.throttle.rate().unwrap_or(u64::MAX))))),
+            None => self.throttle.clone(),
+        };
+        let engine = Engine::new(self.store.clone(), throttle, transfer::Options::default());
+        let connect = Arc::new(Registries::new(upstream, &self.executor)?);
+        let report =
+            Replicator::new(engine, connect, self.executor.clone()).run(&images, options, sink).await;
+        value(&report)
+    }
+
+    async fn push(&self, source: &str, target: &str, upstream: Upstream, sink: Sink) -> Result<Value> {
+        let target: ImageReference = target.parse().map_err(|e| Failure::new(Code::Usage, e))?;
+        let (repository, reference) = references::find(&self.store, source)?;
+        let registry = Registries::new(upstream, &self.executor)?
+            .connect(&target.registry)
+            .map_err(replicate::Error::from)?;
+        let digest =
+            replicate::push(&self.store, (&repository, &reference), &target, &registry, sink).await?;
+        Ok(json!({"image": target.to_string(), "digest": digest}))
+    }
+
+    /// All tags and pins, by repository.
+    fn images(&self) -> Result<Vec<Listed>> {
+        let mut list = Vec::new();
+        for repository in self.store.repositories(None) {
+            let repository = repository?;
+            let origins = self.store.origins(&repository)?;
+            let mut add = |tag: Option<String>, digest: Digest| -> Result<()> {
+                let Some(info) = self.store.manifest(&repository, &Reference::Digest(digest.clone()))? else {
+                    return Ok(());
+                };
+                let (size, platforms) = self.weigh(&repository, &digest)?;
+                let (repository, origins) = (repository.clone(), origins.clone());
+                list.push(Listed {
+                    repository,
+                    tag,
+                    digest,
+                    media_type: info.media_type,
+                    size,
+                    platforms,
+                    origins,
+                });
+                Ok(())
+            };
+            for tag in self.store.tags(&repository, None) {
+                let (tag, digest) = tag?;
+                add(Some(tag.to_string()), digest)?;
+            }
+            for info in self.store.manifests(&repository, None) {
+                let info = info?;
+                if self.store.is_pinned(&repository, &info.digest)? {
+                    add(None, info.digest)?;
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    /// Bytes of what is here of an image, and the platforms.
+    fn weigh(&self, repository: &Repository, root: &Digest) -> Result<(u64, Vec<String>)> {
+        let (mut size, mut platforms) = (0, BTreeSet::new());
+        let (mut seen, mut todo) = (HashSet::new(), vec![root.clone()]);
+        while let Some(digest) = todo.pop() {
+            let Some(manifest) = self.manifest(repository, &digest)? else { continue };
+            size += manifest.raw.len() as u64;
+            for blob in &manifest.blobs {
+                if seen.insert(blob.digest.clone()) {
+                    size += self.store.blob_size(&blob.digest)?.unwrap_or(0);
+                }
+            }
+            for child in manifest.children {
+                let here =
+                    self.store.manifest(repository, &Reference::Digest(child.digest.clone()))?.is_some();
+                if here && seen.insert(child.digest.clone()) {
+                    platforms.extend(child.platform.map(|p| p.to_string()));
+                    todo.push(child.digest);
+                }
+            }
+        }
+        Ok((size, platforms.into_iter().collect()))
+    }
+
+    fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<Manifest>> {
+        let Some(info) = self.store.manifest(repository, &Reference::Digest(digest.clone()))? else {
+            return Ok(None);
+        };
+        let raw = self.store.manifest_bytes(&info)?;
+        Ok(raw.and_then(|raw| Manifest::parse(raw, Some(&info.media_type)).ok()))
+    }
+
+    fn inspect(&self, text: &str) -> Result<Value> {
+        let (repository, reference) = references::find(&self.store, text)?;
+        let digest = references::digest(&self.store, &repository, &reference)?;
+        let digest =
+            digest.ok_or_else(|| Failure::new(Code::NotFound, format!("{text} is not in the store")))?;
+        let manifest = self.manifest(&repository, &digest)?;
+        let manifest = manifest
+            .ok_or_else(|| Failure::new(Code::Store, format!("{digest} is damaged; run `satellite fsck`")))?;
+        let entry = |d: &satellite_core::oci::Descriptor| -> Result<Value> {
+            let here = self.store.blob_size(&d.digest)? == Some(d.size);
+            Ok(json!({"digest": d.digest, "media_type": d.media_type, "size": d.size, "here": here,
+                      "platform": d.platform.as_ref().map(ToString::to_string)}))
+        };
+        let (size, platforms) = self.weigh(&repository, &digest)?;
+        let history = match &reference {
+            Reference::Tag(tag) => self.store.tag(&repository, tag)?,
+            Reference::Digest(_) => None,
+        };
+        let referrers: Vec<_> = self
+            .store
+            .referrers(&repository, &digest, None)
+            .take(1000)
+            .collect::<std::result::Result<_, _>>()?;
+        Ok(json!({
+            "repository": repository, "reference": reference.to_string(), "digest": digest,
+            "media_type": manifest.media_type, "artifact_type": manifest.artifact_type,
+            "size": size, "platforms": platforms, "annotations": manifest.annotations,
+            "manifests": manifest.children.iter().map(entry).collect::<Result<Vec<_>>>()?,
+            "blobs": manifest.blobs.iter().map(entry).collect::<Result<Vec<_>>>()?,
+            "referrers": referrers, "origins": self.store.origins(&repository)?,
+            "tagged_at": history.as_ref().map(|h| h.since),
+            "history": history.map(|h| h.history.into_iter().map(|(d, t)| json!({"digest": d, "tagged_at": t})).collect::<Vec<_>>()),
+        }))
+    }
+
+    /// By tag the tag goes, by digest the manifest with its tags. cosign's tags of what nothing names any more go too.
+    async fn remove(&self, texts: &[String]) -> Result<Value> {
+        let mut found = Vec::new();
+        for text in texts {
+            found.push(references::find(&self.store, text)?);
+        }
+        let mut removed = Vec::new();
+        for (repository, reference) in found {
+            let digest = references::digest(&self.store, &repository, &reference)?;
+            match &reference {
+                Reference::Tag(tag) => drop(self.store.remove_tag(&repository, tag).await?),
+                Reference::Digest(digest) => drop(self.store.remove_manifest(&repository, digest).await?),
+            }
+            removed.push(format!("{repository} {reference}"));
+            let Some(digest) = digest else { continue };
+            let mut others = self.store.tags(&repository, None);
+            if others.any(|t| t.is_ok_and(|(_, d)| d == digest))
+                || self.store.is_pinned(&repository, &digest)?
+            {
+                continue;
+            }
+            for tag in replicate::cosign_tags(&digest) {
+                self.store.remove_tag(&repository, &tag).await?;
+            }
+        }
+        Ok(json!({"removed": removed}))
+    }
+}
+
+fn value(of: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(of).map_err(|e| Failure::new(Code::Failed, e))
+}
+
+/// Clients of registries by host, made when first needed.
+struct Registries {
+    upstream: Upstream,
+    client: satellite_core::net::client::SurfClient,
+    made: Mutex<HashMap<String, remote::Registry>>,
+}
+
+impl Registries {
+    fn new(upstream: Upstream, executor: &Executor) -> Result<Self> {
+        let config = ClientConfig { extra_roots: upstream.ca_files.clone(), ..ClientConfig::from_env() };
+        let client = surf_client(config, executor.clone()).map_err(|e| Failure::new(Code::Usage, e))?;
+        Ok(Self { upstream, client, made: Mutex::default() })
+    }
+}
+
+impl Connect for Registries {
+    fn connect(&self, host: &str) -> std::result::Result<remote::Registry, remote::Error> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(registry) = made.get(host) {
+            return Ok(registry.clone());
+        }
+        let credentials = match &self.upstream.login {
+            Some((user, password)) => {
+                Credentials::Password { user: user.clone(), password: Secret::new(password.as_str()) }
+            }
+            None => Credentials::Docker(DockerConfig::from_files(self.upstream.docker_config.clone())),
+        };
+        let scheme = if self.upstream.plain_http { Scheme::Http } else { Scheme::Auto };
+        let options = remote::Options { scheme, credentials, ..remote::Options::default() };
+        let registry = remote::Registry::new(host, options, self.client.clone())?;
+        made.insert(host.into(), registry.clone());
+        Ok(registry)
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self { code: failure.code as u8, message: failure.message }
+    }
+}
+
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Self {
+        let codes = [
+            Code::Usage,
+            Code::NotFound,
+            Code::Unauthorized,
+            Code::Store,
+            Code::Network,
+            Code::Content,
+            Code::Interrupted,
+        ];
+        let code = codes.into_iter().find(|c| *c as u8 == failed.code).unwrap_or(Code::Failed);
+        Self::new(code, failed.message)
+    }
+}
