@@ -116,9 +116,13 @@ impl Serve {
         let gauges = Gauges::new(&metrics, server.stats());
         let beside = async {
             let jobs = future::zip(control.run(&executor, context), self.housekeeping(&store));
-            future::or(async {
-                let ((), ()) = jobs.await;
-            }, gauges.keep()).await;
+            future::or(
+                async {
+                    let ((), ()) = jobs.await;
+                },
+                gauges.keep(),
+            )
+            .await;
         };
         smol::block_on(executor.run(async {
             let served = server.run(&executor, async {
@@ -146,7 +150,7 @@ impl Serve {
                 last_gc = std::time::Instant::now();
                 match store.gc(None).await {
                     Ok(report) => {
-                        log::info!("garbage: {} blobs deleted, {}", report.blobs, human::size(report.bytes))
+                        log::info!("garbage: {} blobs deleted, {}", report.blobs, human::size(report.bytes));
                     }
                     Err(e) => log::error!("garbage could not be collected: {e}"),
                 }

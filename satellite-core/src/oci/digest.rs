@@ -26,7 +26,7 @@ impl Algorithm {
     }
 
     /// Bytes of the hash.
-    pub const fn len(self) -> usize {
+    pub const fn bytes(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Sha512 => 64,
@@ -78,7 +78,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 impl Digest {
     /// From a finished hash; its length must be the algorithm's.
     pub(super) fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
-        debug_assert_eq!(hash.len(), algorithm.len());
+        debug_assert_eq!(hash.len(), algorithm.bytes());
         let mut text = heapless::String::new();
         // 135 bytes hold the longest: "sha512:" and 128 digits.
         let _ = text.push_str(algorithm.name());
@@ -135,7 +135,7 @@ impl Digest {
     /// Reads what [`key`](Self::key) wrote; `None` for anything else.
     pub fn from_key(key: &[u8]) -> Option<Self> {
         let (&tag, hash) = key.split_first()?;
-        let algorithm = Algorithm::ALL.into_iter().find(|a| a.tag() == tag && a.len() == hash.len())?;
+        let algorithm = Algorithm::ALL.into_iter().find(|a| a.tag() == tag && a.bytes() == hash.len())?;
         Some(Self::from_hash(algorithm, hash))
     }
 
@@ -162,7 +162,7 @@ impl FromStr for Digest {
             .ok_or_else(|| DigestError::Format(quoted()))?;
         let algorithm = Algorithm::from_name(name)
             .ok_or_else(|| DigestError::Algorithm(name.chars().take(40).collect()))?;
-        let digits = algorithm.len() * 2;
+        let digits = algorithm.bytes() * 2;
         if hex.len() != digits || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(DigestError::Hex(quoted(), algorithm, digits));
         }

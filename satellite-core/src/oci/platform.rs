@@ -80,8 +80,8 @@ impl FromStr for Platform {
                 && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
         match parts.as_slice() {
-            [os, arch] if parts.iter().all(|p| good(&p)) => Ok(Self::new(os, arch, None)),
-            [os, arch, variant] if parts.iter().all(|p| good(&p)) => Ok(Self::new(os, arch, Some(variant))),
+            [os, arch] if parts.iter().all(&good) => Ok(Self::new(os, arch, None)),
+            [os, arch, variant] if parts.iter().all(good) => Ok(Self::new(os, arch, Some(variant))),
             _ => Err(PlatformError(text.chars().take(80).collect())),
         }
     }

@@ -178,14 +178,13 @@ impl Registry {
             return Ok(name);
         }
         // `/v2/HOST/REPO`: only a host that something was replicated from is one; a project may be called `docker.io`.
-        if let Some((host, rest)) = name.as_str().split_once('/') {
-            if host.contains('.') && !self.store.has_repository(&name)? {
-                if let Ok(rest) = rest.parse::<Repository>() {
-                    if origins(&rest)?.iter().any(|h| h == host) {
-                        return Ok(rest);
-                    }
-                }
-            }
+        if let Some((host, rest)) = name.as_str().split_once('/')
+            && host.contains('.')
+            && !self.store.has_repository(&name)?
+            && let Ok(rest) = rest.parse::<Repository>()
+            && origins(&rest)?.iter().any(|h| h == host)
+        {
+            return Ok(rest);
         }
         Ok(name)
     }

@@ -6,7 +6,7 @@ use super::{
     Query,
     error::{Code, Failure},
 };
-use crate::oci::{Digest, Reference, Repository};
+use crate::oci::{Digest, NameError, Reference, Repository};
 
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,24 +120,22 @@ fn split(rest: &str) -> Result<(&str, Route), Failure> {
     if let Some(name) = rest.strip_suffix("/blobs/uploads/").or_else(|| rest.strip_suffix("/blobs/uploads")) {
         return Ok((name, Route::Uploads));
     }
-    if let Some((name, id)) = rest.rsplit_once("/blobs/uploads/") {
-        return Ok((name, Route::Upload(id.to_string())));
-    }
-    if let Some((name, text)) = rest.rsplit_once("/blobs/") {
-        return Ok((name, Route::Blob(digest(text)?)));
-    }
-    if let Some((name, text)) = rest.rsplit_once("/referrers/") {
-        return Ok((name, Route::Referrers(digest(text)?)));
-    }
-    if let Some((name, text)) = rest.rsplit_once("/manifests/") {
-        let reference = text.parse::<Reference>().map_err(|e| match &e {
-            crate::oci::NameError::Digest(_) => Failure::new(Code::DigestInvalid, &format!("{e}")),
+    let markers = ["/blobs/uploads/", "/blobs/", "/referrers/", "/manifests/"];
+    let last = markers.into_iter().filter_map(|m| Some((rest.rfind(m)?, m)));
+    // Of two at one place the longer: an upload is not a blob called `uploads`.
+    let (at, marker) = last.max_by_key(|(at, m)| (*at, m.len())).ok_or_else(Failure::not_found)?;
+    let (name, text) = (&rest[..at], &rest[at + marker.len()..]);
+    let route = match marker {
+        "/blobs/uploads/" => Route::Upload(text.to_string()),
+        "/blobs/" => Route::Blob(digest(text)?),
+        "/referrers/" => Route::Referrers(digest(text)?),
+        _ => Route::Manifest(text.parse().map_err(|e| match &e {
+            NameError::Digest(_) => Failure::new(Code::DigestInvalid, &format!("{e}")),
             // The specification has no code for a malformed tag: nothing of that name can be here.
-            _ => Failure::new(Code::ManifestUnknown, &format!("{e}")).status(http::StatusCode::NOT_FOUND),
-        })?;
-        return Ok((name, Route::Manifest(reference)));
-    }
-    Err(Failure::not_found())
+            _ => Failure::new(Code::ManifestUnknown, &format!("{e}")),
+        })?),
+    };
+    Ok((name, route))
 }
 
 #[cfg(test)]

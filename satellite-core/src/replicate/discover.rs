@@ -240,12 +240,11 @@ impl<'a> Discovery<'a> {
     async fn manifest(&self, digest: &Digest, described: Option<&Descriptor>) -> Result<Manifest, Error> {
         let repository = &self.image.repository;
         let reference = Reference::Digest(digest.clone());
-        if let Some(info) = self.store.manifest(repository, &reference)? {
-            if let Some(raw) =
+        if let Some(info) = self.store.manifest(repository, &reference)?
+            && let Some(raw) =
                 self.store.manifest_bytes(&info)?.filter(|raw| Digest::of(digest.algorithm(), raw) == *digest)
-            {
-                return self.parse(raw, Some(&info.media_type), digest);
-            }
+        {
+            return self.parse(raw, Some(&info.media_type), digest);
         }
         match self.registry.get_manifest(repository, &reference, None).await? {
             Fetched::Manifest { bytes, media_type, .. } => {

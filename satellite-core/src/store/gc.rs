@@ -277,7 +277,7 @@ impl Inner {
             }
             match kind {
                 Kind::Manifest => {
-                    manifests += u64::from(self.forget_manifest(repository, digest, &mut batch)?)
+                    manifests += u64::from(self.forget_manifest(repository, digest, &mut batch)?);
                 }
                 _ => batch.delete(index::key(kind, repository, &digest.key())),
             }

@@ -36,8 +36,8 @@ type Job<T> = smol::Task<T>;
 
 /// The hash, here or on its way on another thread.
 enum Hash {
-    Here(Hasher),
-    Away(Job<Hasher>),
+    Here(Box<Hasher>),
+    Away(Job<Box<Hasher>>),
     /// Only while it is being waited for; a writer dropped then is not used again.
     Lost,
 }
@@ -112,7 +112,7 @@ impl Writer {
             batch: Vec::new(),
             gathered: 0,
             written: offset,
-            hash: Hash::Here(hasher),
+            hash: Hash::Here(Box::new(hasher)),
             ck: Some(ck),
             syncing: None,
             checkpointed: offset,
@@ -208,12 +208,12 @@ impl Writer {
         Ok(())
     }
 
-    async fn take_hasher(&mut self) -> Hasher {
+    async fn take_hasher(&mut self) -> Box<Hasher> {
         match std::mem::replace(&mut self.hash, Hash::Lost) {
             Hash::Here(hasher) => hasher,
             Hash::Away(job) => job.await,
             // Unreachable while a writer is used through &mut by one caller; a fresh hash fails the commit safely.
-            Hash::Lost => Hasher::new(Algorithm::Sha256),
+            Hash::Lost => Box::new(Hasher::new(Algorithm::Sha256)),
         }
     }
 

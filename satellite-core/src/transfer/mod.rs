@@ -286,11 +286,11 @@ impl Run<'_> {
             (self.sink)(&Event::Restarted { digest: self.digest, lost });
             return Ok(None);
         }
-        if let Some(size) = self.size {
-            if let Err(e) = writer.reserve(size - resumed) {
-                writer.park("no room").await?;
-                return Err(e.into());
-            }
+        if let Some(size) = self.size
+            && let Err(e) = writer.reserve(size - resumed)
+        {
+            writer.park("no room").await?;
+            return Err(e.into());
         }
         while self.size.is_none_or(|size| writer.offset() < size) {
             let Some(index) = self.choose() else {
@@ -392,17 +392,17 @@ impl Run<'_> {
             }
             Err(error) => return Ok(Step::Useless(error)),
         };
-        if let (Some(size), Some(total)) = (self.size, opened.total) {
-            if size != total {
-                let message = format!("it says the blob has {total} bytes, the manifest says {size}");
-                return Ok(Step::Useless(SourceError::Refused { message, unauthorized: false }));
-            }
+        if let (Some(size), Some(total)) = (self.size, opened.total)
+            && size != total
+        {
+            let message = format!("it says the blob has {total} bytes, the manifest says {size}");
+            return Ok(Step::Useless(SourceError::Refused { message, unauthorized: false }));
         }
         let size = self.size.or(opened.total);
-        if self.size.is_none() {
-            if let Some(total) = opened.total {
-                writer.reserve(total.saturating_sub(at))?;
-            }
+        if self.size.is_none()
+            && let Some(total) = opened.total
+        {
+            writer.reserve(total.saturating_sub(at))?;
         }
         let mut skip = at.saturating_sub(opened.offset);
         let mut stream = opened.stream;
