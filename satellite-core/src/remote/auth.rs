@@ -123,6 +123,13 @@ impl Auth {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Drops tokens, and credentials read from files; what the registry asks for stays known.
+    pub(super) fn forget(&self) {
+        let mut state = self.state();
+        state.tokens.clear();
+        state.resolved = None;
+    }
+
     /// What to send with a request's first try.
     pub(super) async fn begin(&self, wire: &Wire, scopes: &Scopes) -> Result<Login> {
         let mut login = Login::default();

@@ -155,15 +155,18 @@ impl Registry {
         &self.0.base
     }
 
-    /// Whether the registry answers and takes our credentials (`GET /v2/`). Harbor's token service does not refuse
-    /// a wrong password where a scope is asked for, so this is the way to test one.
+    /// Whether the registry answers and takes our credentials (`GET /v2/`), asked anew and not by a token from
+    /// before. Harbor's token service does not refuse a wrong password where a scope is asked for, so this is the way
+    /// to test one.
     ///
     /// # Errors
     /// [`Error::Unauthorized`] for a refusal, which by itself does not mean that the account is gone: Harbor says
     /// the same when its database is down.
     pub async fn check(&self) -> Result<()> {
+        self.0.auth.forget();
         let call = self.call(surf::http::Method::Get, "", "", scope::Scopes::none());
-        self.run_for(&call, &[200]).await.map(drop)
+        self.run_for(&call, &[200]).await?.drain().await;
+        Ok(())
     }
 }
 

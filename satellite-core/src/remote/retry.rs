@@ -110,7 +110,7 @@ mod tests {
             (4, None, 1.0, Some(5 * S)),
             (39, None, 1.0, Some(5 * S)),
             (40, None, 1.0, None),
-            (1, None, 0.0, Some(0 * S)),
+            (1, None, 0.0, Some(Duration::ZERO)),
             (1, Some(10 * S), 0.0, Some(10 * S)),
             (3, Some(10 * S), 1.0, Some(11 * S)),
             (1, Some(61 * S), 0.0, None),
@@ -128,8 +128,8 @@ mod tests {
         let now = SystemTime::now();
         assert_eq!(parse_retry_after(" 120", None, now), Some(120 * S));
         assert_eq!(parse_retry_after(later, Some(date), now), Some(30 * S));
-        assert_eq!(parse_retry_after(date, Some(later), now), Some(0 * S));
-        assert_eq!(parse_retry_after(date, None, now), Some(0 * S));
+        assert_eq!(parse_retry_after(date, Some(later), now), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after(date, None, now), Some(Duration::ZERO));
         assert_eq!(parse_retry_after("soon", None, now), None);
         assert_eq!(parse_retry_after("-1", None, now), None);
     }

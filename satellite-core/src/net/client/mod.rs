@@ -69,7 +69,7 @@ impl SendStream {
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiveStream;
 
-/// Request extension: how long to wait for the head of the answer, in place of
+/// Request extension: how long to wait for the head of the answer once the request was sent whole, in place of
 /// [`ClientConfig::first_byte_timeout`].
 #[derive(Clone, Copy, Debug)]
 pub struct Patience(pub Duration);

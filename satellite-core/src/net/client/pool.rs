@@ -47,6 +47,8 @@ struct Shared {
     dialer: Dialer,
     executor: Executor,
     idle: Mutex<VecDeque<Idle>>,
+    /// Closes idle connections in time; there while there are any.
+    reaper: Mutex<Option<smol::Task<()>>>,
 }
 
 /// What connections are interchangeable for.
@@ -67,6 +69,13 @@ struct Connection {
     sender: http1::SendRequest<Outgoing>,
     activity: Activity,
     _driver: smol::Task<()>,
+}
+
+/// Longest silence before the answer's head, while the request goes out and after.
+#[derive(Clone, Copy)]
+struct Limits {
+    sending: Duration,
+    sent: Duration,
 }
 
 /// A connection that is serving a request.
@@ -90,7 +99,13 @@ impl Pool {
     /// [`ClientError::Config`] names the file that cannot be used.
     pub fn new(config: ClientConfig, executor: Executor) -> Result<Self, ClientError> {
         let dialer = Dialer::new(&config)?;
-        Ok(Self(Arc::new(Shared { config, dialer, executor, idle: Mutex::default() })))
+        Ok(Self(Arc::new(Shared {
+            config,
+            dialer,
+            executor,
+            idle: Mutex::default(),
+            reaper: Mutex::default(),
+        })))
     }
 }
 
@@ -116,7 +131,8 @@ impl Shared {
             Some(p) if !target.https => Key::Proxy(p.host.clone(), p.port),
             _ => Key::Target(target.clone()),
         };
-        let patience = from.ext().get::<Patience>().map_or(self.config.first_byte_timeout, |p| p.0);
+        let quiet = self.config.first_byte_timeout;
+        let limits = Limits { sending: quiet, sent: from.ext().get::<Patience>().map_or(quiet, |p| p.0) };
         let streamed = from.ext().get::<ReceiveStream>().is_some();
         let mut request = translate(&mut from, &target, proxy)?;
         let (lease, response) = loop {
@@ -129,7 +145,7 @@ impl Shared {
             // only a request that changes nothing may go out again (RFC 9110 §9.2.2).
             let replay =
                 (reused && request.body().is_empty() && request.method().is_safe()).then(|| copy(&request));
-            match exchange(&mut connection, request, &target, patience).await? {
+            match exchange(&mut connection, request, &target, limits).await? {
                 Ok(response) => {
                     let lease = Lease { connection, key, pool: Arc::downgrade(self), sent };
                     break (lease, response);
@@ -168,13 +184,36 @@ impl Shared {
         Ok(Connection { sender, activity, _driver: driver })
     }
 
+    fn drop_old(&self, idle: &mut VecDeque<Idle>) {
+        let limit = self.config.idle_timeout;
+        idle.retain(|i| i.since.elapsed() < limit && !i.connection.sender.is_closed());
+    }
+
+    /// A gateway that pulls once an hour shall not hold buffers and its registry's sockets in between.
+    fn reap(self: &Arc<Self>) {
+        let mut reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner);
+        if reaper.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let (weak, pause) = (Arc::downgrade(self), self.config.idle_timeout);
+        *reaper = Some(self.executor.spawn(async move {
+            loop {
+                Timer::after(pause).await;
+                let Some(pool) = weak.upgrade() else { return };
+                let mut idle = pool.idle();
+                pool.drop_old(&mut idle);
+                if idle.is_empty() {
+                    return;
+                }
+            }
+        }));
+    }
+
     async fn checkout(&self, key: &Key) -> Option<Connection> {
         loop {
             let mut connection = {
                 let mut idle = self.idle();
-                idle.retain(|i| {
-                    i.since.elapsed() < self.config.idle_timeout && !i.connection.sender.is_closed()
-                });
+                self.drop_old(&mut idle);
                 // The youngest is the likeliest to be alive.
                 let at = idle.iter().rposition(|i| i.key == *key)?;
                 idle.remove(at)?.connection
@@ -207,6 +246,8 @@ impl Lease {
             idle.pop_front();
         }
         idle.push_back(Idle { key: self.key, since: Instant::now(), connection: self.connection });
+        drop(idle);
+        pool.reap();
     }
 }
 
@@ -215,25 +256,24 @@ async fn exchange(
     connection: &mut Connection,
     request: Request<Outgoing>,
     target: &Target,
-    patience: Duration,
+    limits: Limits,
 ) -> Result<Result<hyper::Response<Incoming>, TrySendError<Request<Outgoing>>>, ClientError> {
     connection.activity.touch();
     let activity = connection.activity.clone();
+    let sent = request.body().done();
+    let limit = || if sent.load(Ordering::Acquire) { limits.sent } else { limits.sending };
     let mut answer = pin!(connection.sender.try_send_request(request));
     loop {
         let quiet = async {
-            Timer::at(activity.last() + patience).await;
+            Timer::at(activity.last() + limit()).await;
             None
         };
         if let Some(result) = future::or(async { Some(answer.as_mut().await) }, quiet).await {
             return Ok(result);
         }
-        if activity.last() + patience <= Instant::now() {
-            return Err(ClientError::Timeout {
-                host: target.authority(),
-                phase: Phase::FirstByte,
-                after: patience,
-            });
+        let after = limit();
+        if activity.last() + after <= Instant::now() {
+            return Err(ClientError::Timeout { host: target.authority(), phase: Phase::FirstByte, after });
         }
     }
 }

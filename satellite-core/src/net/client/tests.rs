@@ -63,6 +63,40 @@ fn idle_connections_are_bounded_and_an_unread_answer_is_not_reused() {
 }
 
 #[test]
+fn an_idle_connection_is_closed_in_time() {
+    run(async |executor| {
+        let server = Script::start(|_| reply("200 OK", "", "x"));
+        let config = ClientConfig { idle_timeout: Duration::from_millis(50), ..plain() };
+        let client = surf_client(config, executor).unwrap();
+        for number in 0..2 {
+            get(&client, &server.url("/")).await.unwrap();
+            assert_eq!(server.ended.recv().await, Ok(number));
+        }
+    });
+}
+
+#[test]
+fn patience_is_for_the_answer_and_not_for_the_sending() {
+    run(async |executor| {
+        let server = Script::start(|s| match s.target.as_str() {
+            "/slow" => Reply::Hang(Vec::new()),
+            _ => reply("200 OK", "", "x"),
+        });
+        let config = ClientConfig { first_byte_timeout: Duration::from_millis(100), ..plain() };
+        let client = surf_client(config, executor).unwrap();
+        let mut put = request(Method::Put, &server.url("/slow"));
+        put.ext_mut().insert(SendStream::new(Box::pin(stream::pending()), Some(1)));
+        put.ext_mut().insert(Patience(Duration::from_secs(3600)));
+        let error = send(&client, put).await.unwrap_err();
+        assert!(matches!(cause(&error), ClientError::Timeout { after, .. } if after.as_millis() == 100));
+        let mut late = request(Method::Get, &server.url("/slow"));
+        late.ext_mut().insert(Patience(Duration::from_millis(150)));
+        let error = send(&client, late).await.unwrap_err();
+        assert!(matches!(cause(&error), ClientError::Timeout { after, .. } if after.as_millis() == 150));
+    });
+}
+
+#[test]
 fn a_reused_connection_that_died_is_replaced_unseen() {
     for replies in [0, 1] {
         run(async |executor| {

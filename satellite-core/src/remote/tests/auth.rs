@@ -222,6 +222,17 @@ fn credentials_do_not_go_to_a_plain_realm_elsewhere() {
 }
 
 #[test]
+fn a_check_tests_the_password_and_not_an_old_token() {
+    run(async |executor| {
+        let server = Harbor::new().start();
+        let registry = registry(&server, password(), executor);
+        registry.tags(&app()).await.unwrap();
+        registry.check().await.unwrap();
+        assert_eq!(server.lines()[3..], ["GET /service/token?service=harbor-registry", "GET /v2/"]);
+    });
+}
+
+#[test]
 fn an_identity_token_is_posted() {
     run(async |executor| {
         let port = Arc::new(OnceLock::new());
