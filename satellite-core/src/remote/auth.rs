@@ -87,6 +87,8 @@ pub(super) struct Login {
     waited: bool,
     /// `GET /v2/` was asked how it wants to be spoken to.
     probed: bool,
+    /// The registry's own idea of the scope was taken over.
+    widened: bool,
 }
 
 impl Login {
@@ -167,7 +169,13 @@ impl Auth {
         let mut asked = scopes.clone();
         if let Some(bearer) = challenges.iter().find(|c| c.scheme == "bearer") {
             self.learn(bearer);
-            asked = asked.union(&Scopes::parse(bearer.get("scope").unwrap_or_default()));
+            let wanted = Scopes::parse(bearer.get("scope").unwrap_or_default());
+            if !asked.covers(&wanted) && !login.widened {
+                // It wants more than we thought (RFC 6750 §3.1, `insufficient_scope`): worth another token.
+                login.widened = true;
+                login.fetched = false;
+            }
+            asked = asked.union(&wanted);
         } else if !login.probed && !offers_basic && matches!(self.state().way, Way::Unknown) {
             // An empty challenge, as Harbor's for a project that it does not show.
             login.probed = true;
