@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `manifest`, `blob`, `list`, `upload` | one chapter of the specification each |
 //! | `auth` | which `Authorization` goes with a request, and what to do on a 401 |
+//! | `token` | token services |
 //! | `challenge`, `scope`, `link`, `retry` | pure: grammar and arithmetic |
 //! | `credentials` | where user names and passwords come from |
 //! | `wire` | one request, one answer, over `surf` |
@@ -27,6 +28,7 @@ mod manifest;
 mod retry;
 mod scope;
 mod secret;
+mod token;
 mod upload;
 mod wire;
 

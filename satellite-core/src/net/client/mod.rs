@@ -13,6 +13,7 @@
 //! | `dial` | name → address → socket → tunnel → TLS |
 //! | `io` | a socket as hyper wants it |
 //! | `pool` | requests to connections |
+//! | `convert` | `surf`'s messages to hyper's, and back |
 //! | `body` | bodies, both ways |
 //!
 //! A `surf` body is an `AsyncBufRead` and lends its bytes, so whoever keeps them has to copy. Who moves gigabytes
@@ -21,6 +22,7 @@
 
 mod body;
 mod config;
+mod convert;
 mod dial;
 mod error;
 mod io;
