@@ -12,26 +12,20 @@ use std::{
 
 use async_io::Timer;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use surf::http::Method;
-use url::{Url, form_urlencoded};
+use url::Url;
 
 use super::{
-    Credentials, Error, Result, Secret,
+    Credentials, Result, Secret,
     challenge::{self, Challenge},
     credentials::Resolved,
-    error::without,
-    is_loopback, keep_tls,
+    keep_tls,
     scope::Scopes,
-    wire::{Outgoing, Wire, host_of},
+    token::{Realm, get},
+    wire::{Wire, host_of},
 };
 
 /// Tokens kept. Each holds the scopes that it was asked for.
 const MAX_TOKENS: usize = 64;
-/// Largest answer of a token service; Harbor's tokens have some kilobytes.
-const MAX_TOKEN_BODY: usize = 1 << 20;
-/// Life of a token whose answer does not say (Docker's "Token Authentication Specification").
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
-
 pub(super) struct Auth {
     host: String,
     base: Url,
@@ -59,13 +53,6 @@ enum Way {
     Bearer(Realm),
 }
 
-/// A token service.
-#[derive(Clone, PartialEq, Eq)]
-struct Realm {
-    url: Url,
-    service: Option<String>,
-}
-
 struct Token {
     scopes: Scopes,
     value: Secret,
@@ -87,6 +74,8 @@ pub(super) struct Login {
     waited: bool,
     /// `GET /v2/` was asked how it wants to be spoken to.
     probed: bool,
+    /// The registry's own idea of the scope was taken over.
+    widened: bool,
 }
 
 impl Login {
@@ -121,6 +110,13 @@ impl Auth {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops tokens, and credentials read from files; what the registry asks for stays known.
+    pub(super) fn forget(&self) {
+        let mut state = self.state();
+        state.tokens.clear();
+        state.resolved = None;
     }
 
     /// What to send with a request's first try.
@@ -160,7 +156,13 @@ impl Auth {
         let mut asked = scopes.clone();
         if let Some(bearer) = challenges.iter().find(|c| c.scheme == "bearer") {
             self.learn(bearer);
-            asked = asked.union(&Scopes::parse(bearer.get("scope").unwrap_or_default()));
+            let wanted = Scopes::parse(bearer.get("scope").unwrap_or_default());
+            if !asked.covers(&wanted) && !login.widened {
+                // It wants more than we thought (RFC 6750 §3.1, `insufficient_scope`): worth another token.
+                login.widened = true;
+                login.fetched = false;
+            }
+            asked = asked.union(&wanted);
         } else if !login.probed && !offers_basic && matches!(self.state().way, Way::Unknown) {
             // An empty challenge, as Harbor's for a project that it does not show.
             login.probed = true;
@@ -272,7 +274,8 @@ impl Auth {
         // One token for all that is done to a repository, instead of one for each action.
         let scopes = self.state().tokens.iter().fold(scopes.clone(), |all, t| all.grown_by(&t.scopes));
         let asked_at = Instant::now();
-        let (value, life) = self.fetch(wire, realm, &scopes).await?;
+        let who = self.resolve().await?;
+        let (value, life) = realm.fetch(wire, &self.base, &self.host, &who, &scopes).await?;
         // A little early, for the request's way there.
         let margin = (life / 10).min(Duration::from_secs(10));
         let token = Token { expires: asked_at + life.saturating_sub(margin), value: value.clone(), scopes };
@@ -291,82 +294,6 @@ impl Auth {
         state.tokens.retain(|t| t.expires > now);
         state.tokens.iter().find(|t| t.scopes.covers(scopes)).map(|t| t.value.clone())
     }
-
-    /// Asks the token service: GET with the password or without; POST, OAuth 2, with an identity token.
-    async fn fetch(&self, wire: &Wire, realm: &Realm, scopes: &Scopes) -> Result<(Secret, Duration)> {
-        let who = self.resolve().await?;
-        if !who.is_anonymous() && !self.may_know(&realm.url) {
-            return Err(Error::Realm { host: self.host.clone(), realm: host_of(&realm.url) });
-        }
-        let mut url = realm.url.clone();
-        let mut headers = vec![("accept", "application/json".to_string())];
-        let outgoing = if let Resolved::Identity(token) = &who {
-            let mut form = form_urlencoded::Serializer::new(String::new());
-            form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", token.expose());
-            form.append_pair("client_id", "satellite");
-            form.extend_pairs(realm.service.iter().map(|s| ("service", s)));
-            form.append_pair("scope", &scopes.texts().collect::<Vec<_>>().join(" "));
-            headers.push(("content-type", "application/x-www-form-urlencoded".into()));
-            let form = bytes::Bytes::from(form.finish());
-            let length = form.len() as u64;
-            let body: crate::net::message::ByteStream = Box::pin(futures_lite::stream::once(Ok(form)));
-            Outgoing { method: Method::Post, body: Some((body, Some(length))), ..get(&url, headers) }
-        } else {
-            {
-                let mut query = url.query_pairs_mut();
-                query.extend_pairs(realm.service.iter().map(|s| ("service", s)));
-                query.extend_pairs(scopes.texts().map(|s| ("scope", s)));
-            }
-            if url.query() == Some("") {
-                url.set_query(None);
-            }
-            headers.extend(who.basic().map(|h| ("authorization", h.expose().to_string())));
-            get(&url, headers)
-        };
-        let fail = |cause: String, status, retry_after| Error::Token {
-            host: self.host.clone(),
-            realm: host_of(&realm.url),
-            cause: without(&cause, who.secret()),
-            status,
-            retry_after,
-        };
-        let mut reply = wire.send(outgoing).await?;
-        if reply.status != 200 {
-            let status = reply.status;
-            let retry_after = reply.retry_after();
-            let cause = match reply.refusal().await {
-                Error::Status { message, .. } | Error::Unauthorized { message, .. } => message,
-                other => other.to_string(),
-            };
-            return Err(fail(format!("status {status} {cause}"), Some(status), retry_after));
-        }
-        let body = reply.read(MAX_TOKEN_BODY).await?;
-        // Not the parser's own text: it would quote the token.
-        let (value, life) =
-            parse_token(&body).ok_or_else(|| fail("no token in its answer".into(), Some(200), None))?;
-        log::debug!(registry = self.host.as_str(), life_s = life.as_secs(); "got a token");
-        Ok((value, life))
-    }
-
-    /// Whether our password may be shown to a token service.
-    fn may_know(&self, realm: &Url) -> bool {
-        realm.scheme() == "https"
-            || is_loopback(realm)
-            || (self.base.scheme() == "http" && realm.host_str() == self.base.host_str())
-    }
-}
-
-fn get<'a>(url: &'a Url, headers: Vec<(&'static str, String)>) -> Outgoing<'a> {
-    Outgoing { method: Method::Get, url, object: "", headers, body: None, patience: None }
-}
-
-/// Harbor sends both names, one of them empty.
-fn parse_token(body: &[u8]) -> Option<(Secret, Duration)> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let text = |name: &str| body.get(name)?.as_str().filter(|t| !t.is_empty() && t.is_ascii());
-    let value = text("token").or_else(|| text("access_token"))?;
-    let seconds = body.get("expires_in").and_then(serde_json::Value::as_f64).filter(|s| *s > 0.0 && *s < 1e9);
-    Some((Secret::from(value), seconds.map_or(DEFAULT_LIFE, Duration::from_secs_f64)))
 }
 
 /// RFC 7617.

@@ -22,7 +22,8 @@ const MAX_ETAGS: usize = 64;
 pub struct BlobStream {
     /// First byte of the stream: the offset asked for, or 0 where the registry knows no ranges.
     pub offset: u64,
-    /// The whole blob's length, where the registry says.
+    /// The whole blob's length, where the registry says. A stream that ends before it, without an error, was cut
+    /// short by the registry and can be asked for again from there.
     pub total: Option<u64>,
     /// The bytes, unverified. It fails with [`std::io::ErrorKind::TimedOut`] when nothing comes for the stall
     /// time-out, and with another error if the connection ends early.
@@ -89,6 +90,7 @@ impl Registry {
         let object = format!("{repository}@{digest}");
         let path = format!("{repository}/blobs/{digest}");
         let mut call = self.call(Method::Get, &path, &object, Scopes::pull(repository));
+        call.verified = true;
         if offset > 0 {
             call = call.header("range", format!("bytes={offset}-"));
             call.if_range = Some(digest.clone());

@@ -32,6 +32,8 @@ pub(super) struct Call {
     /// Whether a 401 may be Harbor's login freeze, worth a pause.
     pub(super) believe_late: bool,
     pub(super) patience: Option<Duration>,
+    /// The bytes are checked against a digest that we know: they may come from anywhere.
+    pub(super) verified: bool,
 }
 
 impl Call {
@@ -64,6 +66,7 @@ impl Registry {
             if_range: None,
             believe_late: true,
             patience: None,
+            verified: false,
         }
     }
 
@@ -170,6 +173,11 @@ impl Registry {
             let next = next.filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
             let Some(next) = next else { return Err(reply.protocol("a redirect without a usable Location")) };
             let next = super::keep_tls(&self.0.base, next);
+            // Whoever sits on the way could answer for the registry.
+            let downgrade = url.scheme() == "https" && next.scheme() == "http" && !super::is_loopback(&next);
+            if downgrade && !call.verified {
+                return Err(reply.protocol("a redirect from HTTPS to plain HTTP"));
+            }
             log::debug!(from = host_of(&url).as_str(), to = host_of(&next).as_str(); "redirected");
             reply.drain().await;
             url = next;

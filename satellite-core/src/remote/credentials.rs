@@ -34,6 +34,14 @@ pub enum Credentials {
         /// Its password or secret.
         password: Secret,
     },
+    /// A user or robot whose password is in a file, as orchestrators give it. Read anew whenever a login is doubted,
+    /// so that it can be changed in place; line ends at its end do not count.
+    PasswordFile {
+        /// Its name.
+        user: String,
+        /// Where the password is.
+        path: PathBuf,
+    },
     /// A refresh token for the registry's token service.
     IdentityToken(Secret),
     /// Whatever Docker's or Podman's files say for the registry's host.
@@ -74,6 +82,17 @@ impl Credentials {
         match self {
             Self::Anonymous => Ok(Resolved::Anonymous),
             Self::Password { user, password } => Ok(Resolved::Password(user.clone(), password.clone())),
+            Self::PasswordFile { user, path } => {
+                let fail = |cause: String| Error::Credentials {
+                    host: host.into(),
+                    cause: format!("{}: {cause}", path.display()),
+                };
+                let file = path.clone();
+                let text = smol::unblock(move || read(&file)).await.map_err(|e| fail(e.to_string()))?;
+                let text = text.ok_or_else(|| fail("there is no such file".into()))?;
+                let text = String::from_utf8(text).map_err(|_| fail("not UTF-8".into()))?;
+                Ok(Resolved::Password(user.clone(), text.trim_end_matches(['\r', '\n']).into()))
+            }
             Self::IdentityToken(token) => Ok(Resolved::Identity(token.clone())),
             Self::Docker(files) => {
                 files.resolve(host).await.map_err(|cause| Error::Credentials { host: host.into(), cause })
@@ -358,5 +377,10 @@ mod tests {
         let error = resolve("a.example").unwrap_err().to_string();
         assert!(error.contains("one") && !error.contains("hidden"), "{error}");
         assert!(!format!("{:?}", password("u", "hidden")).contains("hidden"));
+        let path = folder.path().join("password");
+        std::fs::write(&path, "p w\r\n").unwrap();
+        let file = |path| Credentials::PasswordFile { user: "u".into(), path };
+        assert_eq!(smol::block_on(file(path).resolve("h")).unwrap(), password("u", "p w"));
+        assert!(smol::block_on(file(folder.path().join("absent")).resolve("h")).is_err());
     }
 }

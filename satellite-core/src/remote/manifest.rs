@@ -60,7 +60,9 @@ impl Registry {
         scopes: Scopes,
     ) -> Call {
         let path = format!("{repository}/manifests/{reference}");
-        self.call(method, &path, &name(repository, reference), scopes)
+        let mut call = self.call(method, &path, &name(repository, reference), scopes);
+        call.verified = method == Method::Get && matches!(reference, Reference::Digest(_));
+        call
     }
 
     /// What a reference names now, without fetching it. Harbor counts no pull for it.

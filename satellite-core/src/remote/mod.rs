@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `manifest`, `blob`, `list`, `upload` | one chapter of the specification each |
 //! | `auth` | which `Authorization` goes with a request, and what to do on a 401 |
+//! | `token` | token services |
 //! | `challenge`, `scope`, `link`, `retry` | pure: grammar and arithmetic |
 //! | `credentials` | where user names and passwords come from |
 //! | `wire` | one request, one answer, over `surf` |
@@ -27,6 +28,7 @@ mod manifest;
 mod retry;
 mod scope;
 mod secret;
+mod token;
 mod upload;
 mod wire;
 
@@ -155,15 +157,18 @@ impl Registry {
         &self.0.base
     }
 
-    /// Whether the registry answers and takes our credentials (`GET /v2/`). Harbor's token service does not refuse
-    /// a wrong password where a scope is asked for, so this is the way to test one.
+    /// Whether the registry answers and takes our credentials (`GET /v2/`), asked anew and not by a token from
+    /// before. Harbor's token service does not refuse a wrong password where a scope is asked for, so this is the way
+    /// to test one.
     ///
     /// # Errors
     /// [`Error::Unauthorized`] for a refusal, which by itself does not mean that the account is gone: Harbor says
     /// the same when its database is down.
     pub async fn check(&self) -> Result<()> {
+        self.0.auth.forget();
         let call = self.call(surf::http::Method::Get, "", "", scope::Scopes::none());
-        self.run_for(&call, &[200]).await.map(drop)
+        self.run_for(&call, &[200]).await?.drain().await;
+        Ok(())
     }
 }
 

@@ -85,9 +85,14 @@ impl Wire {
             Box::pin(Copied(body))
         });
         let body = Box::pin(Stalling { inner, timer: Timer::never(), armed: false, limit: self.stall });
-        let reply = Reply { status: response.status().into(), host, object, url, response, body };
+        let mut reply = Reply { status: response.status().into(), host, object, url, response, body };
         match reply.header("content-encoding").map(str::trim) {
             None | Some("" | "identity") => Ok(reply),
+            // A refusal's status counts, whatever its words are wrapped in.
+            Some(_) if reply.status >= 300 => {
+                reply.body = Box::pin(futures_lite::stream::empty());
+                Ok(reply)
+            }
             Some(encoding) => Err(Error::Encoded {
                 encoding: error::tidy(encoding, 40),
                 host: reply.host,

@@ -13,6 +13,7 @@
 //! | `dial` | name → address → socket → tunnel → TLS |
 //! | `io` | a socket as hyper wants it |
 //! | `pool` | requests to connections |
+//! | `convert` | `surf`'s messages to hyper's, and back |
 //! | `body` | bodies, both ways |
 //!
 //! A `surf` body is an `AsyncBufRead` and lends its bytes, so whoever keeps them has to copy. Who moves gigabytes
@@ -21,6 +22,7 @@
 
 mod body;
 mod config;
+mod convert;
 mod dial;
 mod error;
 mod io;
@@ -69,7 +71,7 @@ impl SendStream {
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiveStream;
 
-/// Request extension: how long to wait for the head of the answer, in place of
+/// Request extension: how long to wait for the head of the answer once the request was sent whole, in place of
 /// [`ClientConfig::first_byte_timeout`].
 #[derive(Clone, Copy, Debug)]
 pub struct Patience(pub Duration);

@@ -15,20 +15,15 @@ use async_io::Timer;
 use futures_lite::future;
 use http_client::{HttpClient, http_types};
 use hyper::{
-    Method, Request,
+    Request,
     body::Incoming,
     client::conn::{TrySendError, http1},
-    header::{
-        AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
-        SET_COOKIE, TRANSFER_ENCODING,
-    },
 };
-use surf::Url;
-use url::Position;
 
 use super::{
-    ClientConfig, ClientError, Executor, Patience, Phase, Proxy, ReceiveStream, SendStream,
-    body::{Outgoing, Received, Slot},
+    ClientConfig, ClientError, Executor, Patience, Phase, Proxy, ReceiveStream,
+    body::Outgoing,
+    convert::{answer, copy, target, translate},
     dial::{Dialer, Target},
     io::{Activity, Io},
 };
@@ -47,6 +42,8 @@ struct Shared {
     dialer: Dialer,
     executor: Executor,
     idle: Mutex<VecDeque<Idle>>,
+    /// Closes idle connections in time; there while there are any.
+    reaper: Mutex<Option<smol::Task<()>>>,
 }
 
 /// What connections are interchangeable for.
@@ -67,6 +64,13 @@ struct Connection {
     sender: http1::SendRequest<Outgoing>,
     activity: Activity,
     _driver: smol::Task<()>,
+}
+
+/// Longest silence before the answer's head, while the request goes out and after.
+#[derive(Clone, Copy)]
+struct Limits {
+    sending: Duration,
+    sent: Duration,
 }
 
 /// A connection that is serving a request.
@@ -90,7 +94,13 @@ impl Pool {
     /// [`ClientError::Config`] names the file that cannot be used.
     pub fn new(config: ClientConfig, executor: Executor) -> Result<Self, ClientError> {
         let dialer = Dialer::new(&config)?;
-        Ok(Self(Arc::new(Shared { config, dialer, executor, idle: Mutex::default() })))
+        Ok(Self(Arc::new(Shared {
+            config,
+            dialer,
+            executor,
+            idle: Mutex::default(),
+            reaper: Mutex::default(),
+        })))
     }
 }
 
@@ -116,7 +126,8 @@ impl Shared {
             Some(p) if !target.https => Key::Proxy(p.host.clone(), p.port),
             _ => Key::Target(target.clone()),
         };
-        let patience = from.ext().get::<Patience>().map_or(self.config.first_byte_timeout, |p| p.0);
+        let quiet = self.config.first_byte_timeout;
+        let limits = Limits { sending: quiet, sent: from.ext().get::<Patience>().map_or(quiet, |p| p.0) };
         let streamed = from.ext().get::<ReceiveStream>().is_some();
         let mut request = translate(&mut from, &target, proxy)?;
         let (lease, response) = loop {
@@ -129,7 +140,7 @@ impl Shared {
             // only a request that changes nothing may go out again (RFC 9110 §9.2.2).
             let replay =
                 (reused && request.body().is_empty() && request.method().is_safe()).then(|| copy(&request));
-            match exchange(&mut connection, request, &target, patience).await? {
+            match exchange(&mut connection, request, &target, limits).await? {
                 Ok(response) => {
                     let lease = Lease { connection, key, pool: Arc::downgrade(self), sent };
                     break (lease, response);
@@ -168,13 +179,36 @@ impl Shared {
         Ok(Connection { sender, activity, _driver: driver })
     }
 
+    fn drop_old(&self, idle: &mut VecDeque<Idle>) {
+        let limit = self.config.idle_timeout;
+        idle.retain(|i| i.since.elapsed() < limit && !i.connection.sender.is_closed());
+    }
+
+    /// A gateway that pulls once an hour shall not hold buffers and its registry's sockets in between.
+    fn reap(self: &Arc<Self>) {
+        let mut reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner);
+        if reaper.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let (weak, pause) = (Arc::downgrade(self), self.config.idle_timeout);
+        *reaper = Some(self.executor.spawn(async move {
+            loop {
+                Timer::after(pause).await;
+                let Some(pool) = weak.upgrade() else { return };
+                let mut idle = pool.idle();
+                pool.drop_old(&mut idle);
+                if idle.is_empty() {
+                    return;
+                }
+            }
+        }));
+    }
+
     async fn checkout(&self, key: &Key) -> Option<Connection> {
         loop {
             let mut connection = {
                 let mut idle = self.idle();
-                idle.retain(|i| {
-                    i.since.elapsed() < self.config.idle_timeout && !i.connection.sender.is_closed()
-                });
+                self.drop_old(&mut idle);
                 // The youngest is the likeliest to be alive.
                 let at = idle.iter().rposition(|i| i.key == *key)?;
                 idle.remove(at)?.connection
@@ -207,6 +241,8 @@ impl Lease {
             idle.pop_front();
         }
         idle.push_back(Idle { key: self.key, since: Instant::now(), connection: self.connection });
+        drop(idle);
+        pool.reap();
     }
 }
 
@@ -215,134 +251,24 @@ async fn exchange(
     connection: &mut Connection,
     request: Request<Outgoing>,
     target: &Target,
-    patience: Duration,
+    limits: Limits,
 ) -> Result<Result<hyper::Response<Incoming>, TrySendError<Request<Outgoing>>>, ClientError> {
     connection.activity.touch();
     let activity = connection.activity.clone();
+    let sent = request.body().done();
+    let limit = || if sent.load(Ordering::Acquire) { limits.sent } else { limits.sending };
     let mut answer = pin!(connection.sender.try_send_request(request));
     loop {
         let quiet = async {
-            Timer::at(activity.last() + patience).await;
+            Timer::at(activity.last() + limit()).await;
             None
         };
         if let Some(result) = future::or(async { Some(answer.as_mut().await) }, quiet).await {
             return Ok(result);
         }
-        if activity.last() + patience <= Instant::now() {
-            return Err(ClientError::Timeout {
-                host: target.authority(),
-                phase: Phase::FirstByte,
-                after: patience,
-            });
+        let after = limit();
+        if activity.last() + after <= Instant::now() {
+            return Err(ClientError::Timeout { host: target.authority(), phase: Phase::FirstByte, after });
         }
     }
-}
-
-fn target(url: &Url) -> Result<Target, ClientError> {
-    let host = url.host_str().unwrap_or_default();
-    let https = match url.scheme() {
-        "https" => true,
-        "http" => false,
-        other => {
-            return Err(ClientError::Request {
-                host: host.into(),
-                cause: format!("no scheme of HTTP: {other}"),
-            });
-        }
-    };
-    let port = url.port_or_known_default().unwrap_or(if https { 443 } else { 80 });
-    Ok(Target { https, host: host.trim_start_matches('[').trim_end_matches(']').to_string(), port })
-}
-
-fn translate(
-    from: &mut http_types::Request,
-    target: &Target,
-    proxy: Option<&Proxy>,
-) -> Result<Request<Outgoing>, ClientError> {
-    let bad = |cause: String| ClientError::Request { host: target.authority(), cause };
-    let body = match from.ext_mut().remove::<SendStream>() {
-        Some(stream) => {
-            Outgoing::from_stream(stream).ok_or_else(|| bad("its body was sent before".into()))?
-        }
-        None => Outgoing::from_surf(from.take_body()),
-    };
-    let method = from.method().as_ref().parse::<Method>().map_err(|e| bad(e.to_string()))?;
-    let url = from.url();
-    // Taken as written: `sha256:…` and `%3A` must arrive as the caller put them.
-    let uri = match proxy {
-        Some(_) if !target.https => {
-            let path = &url[Position::BeforePath..Position::AfterQuery];
-            format!("http://{}{path}", &url[Position::BeforeHost..Position::AfterPort])
-        }
-        _ => url[Position::BeforePath..Position::AfterQuery].to_string(),
-    };
-    let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort])
-        .map_err(|e| bad(e.to_string()))?;
-    let mut headers = HeaderMap::new();
-    headers.insert(HOST, host);
-    for (name, values) in from.iter() {
-        let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|e| bad(e.to_string()))?;
-        // Framing is hyper's business, cookies are nobody's.
-        if matches!(name, HOST | CONTENT_LENGTH | TRANSFER_ENCODING | COOKIE) {
-            continue;
-        }
-        for value in values {
-            let mut value =
-                HeaderValue::from_str(value.as_str()).map_err(|_| bad(format!("bad value of {name}")))?;
-            value.set_sensitive(name == AUTHORIZATION);
-            headers.append(name.clone(), value);
-        }
-    }
-    if let Some(authorization) = proxy.filter(|_| !target.https).and_then(|p| p.authorization.as_deref()) {
-        let value = HeaderValue::from_str(authorization).map_err(|e| bad(e.to_string()))?;
-        headers.insert(PROXY_AUTHORIZATION, value);
-    }
-    if body.is_empty() && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
-    let mut request = Request::new(body);
-    *request.method_mut() = method;
-    *request.uri_mut() = uri.parse().map_err(|_| bad("bad path".into()))?;
-    *request.headers_mut() = headers;
-    Ok(request)
-}
-
-/// The same request, of one without a body.
-fn copy(request: &Request<Outgoing>) -> Request<Outgoing> {
-    let mut copy = Request::new(Outgoing::empty());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy
-}
-
-fn answer(from: hyper::Response<Incoming>, lease: Lease, streamed: bool) -> http_types::Response {
-    let (head, incoming) = from.into_parts();
-    let mut answer = http_types::Response::new(status(head.status.as_u16()));
-    for (name, value) in &head.headers {
-        // http-types takes only ASCII; what is not says nothing that we read.
-        let Ok(value) = value.to_str() else { continue };
-        if *name != SET_COOKIE {
-            answer.append_header(name.as_str(), value);
-        }
-    }
-    let length = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-    let received = Received::new(incoming, lease);
-    if streamed {
-        answer.ext_mut().insert(Slot(Mutex::new(Some(Box::pin(received)))));
-    } else {
-        answer.set_body(http_types::Body::from_reader(received, length));
-    }
-    answer
-}
-
-/// http-types knows only registered codes; any other counts as its class (RFC 9110 §15).
-fn status(code: u16) -> http_types::StatusCode {
-    use http_types::StatusCode as S;
-    S::try_from(code).unwrap_or(match code {
-        200..=299 => S::Ok,
-        300..=399 => S::MultipleChoice,
-        400..=499 => S::BadRequest,
-        _ => S::InternalServerError,
-    })
 }

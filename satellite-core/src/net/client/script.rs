@@ -63,6 +63,8 @@ type Handler = Arc<Mutex<dyn FnMut(&Seen) -> Reply + Send>>;
 pub(crate) struct Script {
     pub(crate) port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
+    /// Numbers of connections that have ended.
+    pub(crate) ended: smol::channel::Receiver<usize>,
 }
 
 impl Script {
@@ -82,15 +84,19 @@ impl Script {
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = seen.clone();
+        let (end, ended) = smol::channel::unbounded();
         thread::spawn(move || {
             for (number, socket) in listener.incoming().enumerate() {
-                let (handler, log, tls) = (handler.clone(), log.clone(), tls.clone());
+                let (handler, log, tls, end) = (handler.clone(), log.clone(), tls.clone(), end.clone());
                 let socket = socket.unwrap();
                 socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                thread::spawn(move || serve(number, socket, tls, &handler, &log));
+                thread::spawn(move || {
+                    serve(number, socket, tls, &handler, &log);
+                    let _ = end.send_blocking(number);
+                });
             }
         });
-        Self { port, seen }
+        Self { port, seen, ended }
     }
 
     pub(crate) fn host(&self) -> String {

@@ -4,7 +4,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures_lite::{StreamExt, stream};
-use futures_rustls::rustls::{ServerConfig, crypto::ring};
+use futures_rustls::rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
+};
 use surf::http::{Method, Request, Response, Url};
 
 use super::{
@@ -59,6 +63,40 @@ fn idle_connections_are_bounded_and_an_unread_answer_is_not_reused() {
         assert_eq!(get(&client, &server.url("/3")).await.unwrap(), "body");
         let used: Vec<_> = server.seen().iter().map(|s| s.connection).collect();
         assert_eq!(used, [0, 1, 1]);
+    });
+}
+
+#[test]
+fn an_idle_connection_is_closed_in_time() {
+    run(async |executor| {
+        let server = Script::start(|_| reply("200 OK", "", "x"));
+        let config = ClientConfig { idle_timeout: Duration::from_millis(50), ..plain() };
+        let client = surf_client(config, executor).unwrap();
+        for number in 0..2 {
+            get(&client, &server.url("/")).await.unwrap();
+            assert_eq!(server.ended.recv().await, Ok(number));
+        }
+    });
+}
+
+#[test]
+fn patience_is_for_the_answer_and_not_for_the_sending() {
+    run(async |executor| {
+        let server = Script::start(|s| match s.target.as_str() {
+            "/slow" => Reply::Hang(Vec::new()),
+            _ => reply("200 OK", "", "x"),
+        });
+        let config = ClientConfig { first_byte_timeout: Duration::from_millis(100), ..plain() };
+        let client = surf_client(config, executor).unwrap();
+        let mut put = request(Method::Put, &server.url("/slow"));
+        put.ext_mut().insert(SendStream::new(Box::pin(stream::pending()), Some(1)));
+        put.ext_mut().insert(Patience(Duration::from_secs(3600)));
+        let error = send(&client, put).await.unwrap_err();
+        assert!(matches!(cause(&error), ClientError::Timeout { after, .. } if after.as_millis() == 100));
+        let mut late = request(Method::Get, &server.url("/slow"));
+        late.ext_mut().insert(Patience(Duration::from_millis(150)));
+        let error = send(&client, late).await.unwrap_err();
+        assert!(matches!(cause(&error), ClientError::Timeout { after, .. } if after.as_millis() == 150));
     });
 }
 
@@ -186,7 +224,10 @@ fn nobody_listening_is_named() {
 struct Authority {
     _folder: tempfile::TempDir,
     ca: PathBuf,
+    identity: ClientIdentity,
     server: Arc<ServerConfig>,
+    /// Wants a certificate of this authority from its clients.
+    strict: Arc<ServerConfig>,
 }
 
 /// A private authority's certificate for `name`.
@@ -197,16 +238,48 @@ fn authority(name: &str) -> Authority {
     let key = rcgen::KeyPair::generate().unwrap();
     let leaf = rcgen::CertificateParams::new([name.to_string()]).unwrap().signed_by(&key, &issuer).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let ca = folder.path().join("ca.pem");
-    std::fs::write(&ca, issuer.pem()).unwrap();
-    let key = futures_rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
-    let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key.into())
-        .unwrap();
-    Authority { _folder: folder, ca, server: Arc::new(server) }
+    let write = |name: &str, pem: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path
+    };
+    let ca = write("ca.pem", issuer.pem());
+    let identity = ClientIdentity {
+        certificate: write("leaf.pem", leaf.pem()),
+        key: write("key.pem", key.serialize_pem()),
+    };
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(issuer.der().clone()).unwrap();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+    let server = |verifier: Arc<dyn ClientCertVerifier>| {
+        let key = futures_rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+        let config = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![leaf.der().clone()], key.into());
+        Arc::new(config.unwrap())
+    };
+    let (strict, server) = (server(verifier), server(Arc::new(NoClientAuth)));
+    Authority { _folder: folder, ca, identity, server, strict }
+}
+
+#[test]
+fn a_client_shows_its_certificate_where_one_is_wanted() {
+    run(async |executor| {
+        let authority = authority("127.0.0.1");
+        let server = Script::start_tls(authority.strict, |_| reply("200 OK", "", "welcome"));
+        let url = format!("https://127.0.0.1:{}/", server.port);
+        let nameless = ClientConfig { extra_roots: vec![authority.ca], ..plain() };
+        let known = ClientConfig { identity: Some(authority.identity.clone()), ..nameless.clone() };
+        assert_eq!(get(&surf_client(known, executor.clone()).unwrap(), &url).await.unwrap(), "welcome");
+        assert!(get(&surf_client(nameless, executor.clone()).unwrap(), &url).await.is_err());
+        let swapped = ClientIdentity { key: authority.identity.certificate.clone(), ..authority.identity };
+        let error = surf_client(ClientConfig { identity: Some(swapped), ..plain() }, executor).unwrap_err();
+        assert!(error.to_string().starts_with("client key"), "{error}");
+    });
 }
 
 #[test]

@@ -222,6 +222,45 @@ fn credentials_do_not_go_to_a_plain_realm_elsewhere() {
 }
 
 #[test]
+fn a_check_tests_the_password_and_not_an_old_token() {
+    run(async |executor| {
+        let server = Harbor::new().start();
+        let registry = registry(&server, password(), executor);
+        registry.tags(&app()).await.unwrap();
+        registry.check().await.unwrap();
+        assert_eq!(server.lines()[3..], ["GET /service/token?service=harbor-registry", "GET /v2/"]);
+    });
+}
+
+#[test]
+fn a_scope_that_the_registry_names_is_asked_for() {
+    run(async |executor| {
+        let port = Arc::new(OnceLock::new());
+        let known = port.clone();
+        let server = Script::start(move |seen| {
+            if seen.target.starts_with("/token") {
+                let wide = seen.target.contains("mirror");
+                return reply(
+                    "200 OK",
+                    "",
+                    if wide { r#"{"token":"wide"}"# } else { r#"{"token":"narrow"}"# },
+                );
+            }
+            let scope = match seen.header("authorization") {
+                Some("Bearer wide") => return reply("200 OK", "", r#"{"tags":[]}"#),
+                Some(_) => ",error=\"insufficient_scope\",scope=\"repository:mirror/app:pull\"",
+                None => "",
+            };
+            let realm = format!("Bearer realm=http://127.0.0.1:{}/token{scope}", known.get().unwrap());
+            reply("401 Unauthorized", &format!("WWW-Authenticate: {realm}\r\n"), "")
+        });
+        port.set(server.port).unwrap();
+        registry(&server, quick(), executor).tags(&app()).await.unwrap();
+        assert_eq!(server.seen().len(), 5);
+    });
+}
+
+#[test]
 fn an_identity_token_is_posted() {
     run(async |executor| {
         let port = Arc::new(OnceLock::new());

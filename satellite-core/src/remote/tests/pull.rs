@@ -61,6 +61,7 @@ fn other_bytes_than_named_are_refused() {
             Some("header") => manifest(&header),
             Some("odd") => manifest("Docker-Content-Digest: md5:00\r\n"),
             Some("gzip") => manifest("Content-Encoding: gzip\r\n"),
+            Some("wrapped") => reply("404 Not Found", "Content-Encoding: gzip\r\n", "\x1f\x08"),
             Some("large") => head("200 OK", "Content-Length: 4194305\r\n"),
             _ => manifest(""),
         });
@@ -75,7 +76,8 @@ fn other_bytes_than_named_are_refused() {
         assert!(matches!(get("odd").await, Error::Protocol { .. }));
         assert!(matches!(get("gzip").await, Error::Encoded { .. }));
         assert!(matches!(get("large").await, Error::TooLarge { .. }));
-        assert_eq!(server.seen().len(), 5, "none of them is worth another try");
+        assert!(get("wrapped").await.is_not_found());
+        assert_eq!(server.seen().len(), 6, "none of them is worth another try");
         // By SHA-512 the bytes are checked by SHA-512.
         let long: Reference =
             Reference::Digest(Digest::of(crate::oci::Algorithm::Sha512, MANIFEST.as_bytes()));

@@ -94,6 +94,11 @@ fn everything_works_against_cncf_distribution() {
         }
         assert!(matches!(registry.open_blob(&app, &digest, size).await, Err(Error::Range { .. })));
 
+        let nothing = Digest::sha256(b"");
+        let from_nothing = |_| async { Ok(Box::pin(stream::empty()) as ByteStream) };
+        registry.upload_blob(&app, &nothing, 0, from_nothing, UploadOptions::default()).await.unwrap();
+        assert!(all(registry.open_blob(&app, &nothing, 0).await.unwrap().stream).await.unwrap().is_empty());
+
         let config = Bytes::from_static(b"{}");
         let config_digest = Digest::sha256(&config);
         let from_config = |_| {
