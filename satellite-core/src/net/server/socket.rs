@@ -17,8 +17,8 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::{connection::Shared, linger::Linger, sendfile::is_stand_in, watch::Watch};
 
-/// Bytes sent before other connections get their turn, however fast this client is.
-const TURN: usize = 4 << 20;
+/// Bytes sent before other connections get their turn, however fast this client is: a third of a millisecond.
+const TURN: usize = 1 << 20;
 /// A TLS record at most: rustls needs bytes that are initialised, and has no more at once.
 const RECORD: usize = 16 << 10;
 
