@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
@@ -23,7 +23,7 @@ const FRAME: u64 = 1 << 30;
 enum Kind {
     Bytes(Bytes),
     /// Read and copied: small files, and all of them over TLS.
-    Read(Piece),
+    Read(Piece, BytesMut),
     /// Still to be put into the connection's slot, or `None` when it is there.
     Send(Option<Piece>),
     Stream(ByteStream, Watch),
@@ -59,7 +59,7 @@ pub(super) fn outgoing(
         ResponseBody::File { file, offset, len } => {
             let piece = Piece::new(file, offset, len);
             let send = !shared.tls && len > READ as u64;
-            (if send { Kind::Send(Some(piece)) } else { Kind::Read(piece) }, Some(len))
+            (if send { Kind::Send(Some(piece)) } else { Kind::Read(piece, BytesMut::new()) }, Some(len))
         }
         ResponseBody::Stream { len, stream } => (Kind::Stream(stream, stall), len),
     };
@@ -91,9 +91,9 @@ impl Outgoing {
                 self.left = self.left.map(|left| left - n);
                 return Poll::Ready(Some(Ok(Data::File(usize::try_from(n).unwrap_or(usize::MAX)))));
             }
-            Kind::Read(piece) => {
+            Kind::Read(piece, memory) => {
                 ready!(self.gate.poll_open(cx));
-                ready!(piece.poll_read(cx, READ))?.into()
+                ready!(piece.poll_read(cx, memory, READ))?
             }
             Kind::Stream(stream, stall) => {
                 ready!(self.gate.poll_open(cx));

@@ -53,6 +53,9 @@ pub use self::{
 /// Between attempts to accept while the system refuses, at least and at most.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
+/// Connections accepted in a row before those that are open have their turn.
+const BURST: usize = 64;
+
 /// What a client gets that is one too many, as far as it fits into a socket at once.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
     content-type: application/json\r\ncontent-length: 73\r\n\r\n\
@@ -125,7 +128,12 @@ impl Server {
 async fn accept(listener: Async<TcpListener>, start: &impl Fn(Async<TcpStream>, SocketAddr)) -> Infallible {
     let [least, most] = BACK_OFF;
     let mut pause = least;
-    loop {
+    for count in 1_usize.. {
+        // Not after each one: between two turns every busy connection may send, and a crowd would wait for
+        // seconds to be let in.
+        if count % BURST == 0 {
+            yield_now().await;
+        }
         match listener.accept().await {
             Ok((stream, address)) => {
                 pause = least;
@@ -141,8 +149,8 @@ async fn accept(listener: Async<TcpListener>, start: &impl Fn(Async<TcpStream>, 
                 pause = (pause * 2).min(most);
             }
         }
-        yield_now().await;
     }
+    std::future::pending().await
 }
 
 /// Says so if that needs no waiting, and closes; over TLS the client only sees the end.

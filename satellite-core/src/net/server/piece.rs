@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_lock::Semaphore;
+use bytes::{Bytes, BytesMut};
 use rustix::io::{Errno, ReadWriteFlags};
 
 /// How much is looked at, and brought into memory, at once.
@@ -62,21 +63,26 @@ impl Piece {
         Poll::Ready(())
     }
 
-    /// Up to `most` bytes. A file that ends early is an error.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<Vec<u8>>> {
-        let most = usize::try_from(self.left).unwrap_or(most).min(most);
-        let mut bytes = vec![0; most];
+    /// Up to `most` bytes, through `bytes`, whose memory is used again once the last ones are gone: an allocator may
+    /// give so much back to the system each time. A file that ends early is an error.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut BytesMut,
+        most: usize,
+    ) -> Poll<io::Result<Bytes>> {
+        bytes.resize(usize::try_from(self.left).unwrap_or(most).min(most), 0);
         // One call where the page cache has it, as for nearly every manifest.
         let at_once = self.fetch.is_none() && self.offset >= self.resident;
-        let n = match at_once.then(|| read_at_once(&self.file, &mut bytes, self.offset)) {
+        let n = match at_once.then(|| read_at_once(&self.file, &mut *bytes, self.offset)) {
             Some(Ok(n)) => n,
             _ => {
                 ready!(self.poll_resident(cx));
-                rustix::io::retry_on_intr(|| rustix::io::pread(&*self.file, &mut bytes, self.offset))?
+                rustix::io::retry_on_intr(|| rustix::io::pread(&*self.file, &mut bytes[..], self.offset))?
             }
         };
         bytes.truncate(n);
-        Poll::Ready(self.advance(n).map(|()| bytes))
+        Poll::Ready(self.advance(n).map(|()| bytes.split().freeze()))
     }
 
     /// `n` bytes have gone; none means that the file is shorter than promised.

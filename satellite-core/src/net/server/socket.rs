@@ -17,8 +17,8 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use super::{connection::Shared, linger::Linger, sendfile::is_stand_in, watch::Watch};
 
-/// Bytes sent before other connections get their turn, however fast this client is.
-const TURN: usize = 4 << 20;
+/// Bytes sent before other connections get their turn, however fast this client is: a third of a millisecond.
+const TURN: usize = 1 << 20;
 /// A TLS record at most: rustls needs bytes that are initialised, and has no more at once.
 const RECORD: usize = 16 << 10;
 
@@ -34,12 +34,14 @@ pub(super) struct Io {
     shared: Arc<Shared>,
     stall: Watch,
     turn: usize,
+    /// The socket took less than it was offered.
+    full: bool,
     linger: Option<Linger>,
 }
 
 impl Io {
     pub(super) fn new(socket: Socket, shared: Arc<Shared>, stall: Watch) -> Self {
-        Self { socket, shared, stall, turn: 0, linger: None }
+        Self { socket, shared, stall, turn: 0, full: false, linger: None }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -49,25 +51,32 @@ impl Io {
             return Poll::Pending;
         }
         let sent = match &mut self.socket {
-            Socket::Plain(socket) => loop {
-                let file = slices.first().is_some_and(|first| is_stand_in(first));
-                if file {
+            Socket::Plain(socket) => {
+                let file = slices.first().filter(|first| is_stand_in(first)).map(|first| first.len());
+                if file.is_some() {
                     ready!(self.shared.file.poll_resident(cx));
                 }
-                let sent = if file {
-                    self.shared.file.send(&*socket, slices[0].len())
-                } else {
-                    send(socket, slices)
-                };
-                match sent {
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => match socket.poll_writable(cx) {
-                        Poll::Ready(ready) => ready?,
-                        Poll::Pending => break Poll::Pending,
-                    },
-                    sent => break Poll::Ready(sent),
+                loop {
+                    if self.full {
+                        match socket.poll_writable(cx) {
+                            Poll::Ready(ready) => ready?,
+                            Poll::Pending => break Poll::Pending,
+                        }
+                        self.full = false;
+                    }
+                    match file
+                        .map_or_else(|| send(socket, slices), |most| self.shared.file.send(&*socket, most))
+                    {
+                        Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.full = true,
+                        sent => {
+                            // A `sendfile` that finds no room is not cheap: it takes the pages first.
+                            self.full = matches!((&sent, file), (Ok(n), Some(most)) if *n < most);
+                            break Poll::Ready(sent);
+                        }
+                    }
                 }
-            },
+            }
             Socket::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
         };
         let sent = ready!(self.or_stalled(cx, sent));

@@ -50,6 +50,18 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
+fn files_that_the_page_cache_does_not_have_arrive_too() {
+    let server = Running::plain(LEN);
+    let mut client = server.connect();
+    for (offset, len) in [(0, LEN), (100_000, 3_000), (1, LEN - 1)] {
+        // A wish only; a file system in memory ignores it.
+        server.file.sync_all().unwrap();
+        rustix::fs::fadvise(&*server.file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        assert!(client.get(&format!("/file/{offset}/{len}")) == server.data[offset..offset + len]);
+    }
+}
+
+#[test]
 fn many_clients_at_once_get_their_own_bytes() {
     let server = Running::plain(LEN);
     thread::scope(|scope| {

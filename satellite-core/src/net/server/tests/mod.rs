@@ -120,6 +120,7 @@ fn status(status: StatusCode, text: impl Into<Bytes>) -> Response {
 struct Running {
     address: SocketAddr,
     data: Bytes,
+    file: Arc<File>,
     stats: Arc<Stats>,
     entered: Receiver<()>,
     go: Sender<()>,
@@ -133,7 +134,8 @@ fn start(len: usize, limits: Limits, tls: Option<TlsAcceptor>) -> Running {
     file.write_all(&data).unwrap();
     let (entered_tx, entered) = bounded(1);
     let (go, go_rx) = bounded(1);
-    let handler = Fixture { data: data.clone(), file: Arc::new(file), entered: entered_tx, go: go_rx };
+    let file = Arc::new(file);
+    let handler = Fixture { data: data.clone(), file: Arc::clone(&file), entered: entered_tx, go: go_rx };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = Server::new([listener], Arc::new(handler), limits, tls).unwrap();
@@ -144,7 +146,7 @@ fn start(len: usize, limits: Limits, tls: Option<TlsAcceptor>) -> Running {
         let stopped = async move { stopped.recv().await.unwrap_or(()) };
         smol::block_on(ex.run(server.run(&ex, stopped)));
     });
-    Running { address, data, stats, entered, go, stop: Some(stop), thread: Some(thread) }
+    Running { address, data, file, stats, entered, go, stop: Some(stop), thread: Some(thread) }
 }
 
 impl Running {
