@@ -78,7 +78,7 @@ async fn serve(stream: Async<std::os::unix::net::UnixStream>, context: &Context)
     let (sender, receiver) = bounded(QUEUE);
     let work = async {
         let reply = match serde_json::from_str::<Command>(&text) {
-            Ok(command) => match context.execute(command, events(&sender), checks(&sender)).await {
+            Ok(command) => match Box::pin(context.execute(command, events(&sender), checks(&sender))).await {
                 Ok(value) => Reply::Done(value),
                 Err(failure) => Reply::Failed(failure.into()),
             },
@@ -102,15 +102,8 @@ async fn serve(stream: Async<std::os::unix::net::UnixStream>, context: &Context)
         let _ = reader.read(&mut byte).await;
         Err(io::ErrorKind::BrokenPipe.into())
     };
-    let (_, result) = future::or(
-        async {
-            let (done, sent) = future::zip(work, answer).await;
-            (done, sent)
-        },
-        async { ((), gone.await) },
-    )
-    .await;
-    result
+    let done = async { future::zip(work, answer).await.1 };
+    future::or(done, gone).await
 }
 
 fn events(sender: &Sender<Reply>) -> satellite_core::replicate::Sink {

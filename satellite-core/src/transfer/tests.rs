@@ -117,11 +117,11 @@ fn engine(dir: &std::path::Path) -> Engine {
     Engine::new(store, Arc::new(Throttle::new(None)), options)
 }
 
-fn fetch<const N: usize>(sources: [Arc<Scripted>; N]) -> Result<How, Error> {
+fn fetch(sources: &[&Arc<Scripted>]) -> Result<How, Error> {
     let dir = tempfile::tempdir().unwrap();
     let engine = engine(dir.path());
     let digest = Digest::sha256(&content());
-    let sources: Vec<Arc<dyn Source>> = sources.iter().map(|s| s.clone() as Arc<dyn Source>).collect();
+    let sources: Vec<Arc<dyn Source>> = sources.iter().map(|s| Arc::clone(s) as Arc<dyn Source>).collect();
     let result = smol::block_on(engine.fetch(&digest, Some(1_000_000), &sources, &|_| ()));
     assert_eq!(engine.store().blob_size(&digest).unwrap().is_some(), result.is_ok());
     result
@@ -131,18 +131,18 @@ fn fetch<const N: usize>(sources: [Arc<Scripted>; N]) -> Result<How, Error> {
 fn a_link_that_is_cut_again_and_again_costs_each_byte_once() {
     let c = content();
     let source = Scripted::new("up", true, &c, &[Act::Cut(70_000)]);
-    assert_eq!(fetch([source.clone()]).unwrap(), How::Fetched { received: 1_000_000, resumed: 0 });
+    assert_eq!(fetch(&[&source]).unwrap(), How::Fetched { received: 1_000_000, resumed: 0 });
     assert!(source.opened.load(Ordering::SeqCst) >= 14);
     for act in [Act::Short(70_000), Act::Stall(400_000)] {
         let source = Scripted::new("up", true, &c, &[act]);
-        assert_eq!(fetch([source]).unwrap(), How::Fetched { received: 1_000_000, resumed: 0 });
+        assert_eq!(fetch(&[&source]).unwrap(), How::Fetched { received: 1_000_000, resumed: 0 });
     }
 }
 
 #[test]
 fn a_source_without_ranges_is_read_from_its_start() {
     let source = Scripted::new("up", true, &content(), &[Act::Cut(500_000), Act::FromStart]);
-    assert_eq!(fetch([source]).unwrap(), How::Fetched { received: 1_500_000, resumed: 0 });
+    assert_eq!(fetch(&[&source]).unwrap(), How::Fetched { received: 1_500_000, resumed: 0 });
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn the_next_source_goes_on_where_the_last_stopped() {
     let c = content();
     let peer = Scripted::new("peer", false, &c, &[Act::Cut(600_000), Act::Missing]);
     let up = Scripted::new("up", true, &c, &[Act::Whole]);
-    fetch([peer, up.clone()]).unwrap();
+    fetch(&[&peer, &up]).unwrap();
     assert_eq!(up.sent.load(Ordering::SeqCst), 400_000);
 }
 
@@ -159,15 +159,15 @@ fn a_peer_that_lies_is_shunned_and_the_blob_fetched_afresh() {
     let c = content();
     let peer = Scripted::new("peer", false, &c, &[Act::Lie]);
     let up = Scripted::new("up", true, &c, &[Act::Whole]);
-    fetch([peer.clone(), up.clone()]).unwrap();
+    fetch(&[&peer, &up]).unwrap();
     assert_eq!(up.sent.load(Ordering::SeqCst), 1_000_000);
     assert_eq!(peer.opened.load(Ordering::SeqCst), 1);
     // What is beyond the end is nobody's business: the digest is right.
-    fetch([Scripted::new("up", true, &c, &[Act::Long])]).unwrap();
+    fetch(&[&Scripted::new("up", true, &c, &[Act::Long])]).unwrap();
     // Where both gave bytes, the one that is not trusted is the suspect.
     let peer = Scripted::new("peer", false, &c, &[Act::Cut(300_000)]);
     let up = Scripted::new("up", true, &c, &[Act::Lie, Act::Whole]);
-    fetch([peer, up]).unwrap();
+    fetch(&[&peer, &up]).unwrap();
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn errors_name_the_blob_the_source_and_the_cause() {
         (Act::Stall(0), "no byte for"),
         (Act::Cut(0), "reset"),
     ] {
-        let error = fetch([Scripted::new("up.example", true, &c, &[act])]).unwrap_err().to_string();
+        let error = fetch(&[&Scripted::new("up.example", true, &c, &[act])]).unwrap_err().to_string();
         assert!(error.contains(&digest) && error.contains(cause) && error.contains("up.example"), "{error}");
     }
 }
