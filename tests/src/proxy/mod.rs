@@ -35,6 +35,8 @@ pub enum Fault {
     Long(u64),
     /// Answers with that status, and with these header lines.
     Status(u16, Vec<(String, String)>),
+    /// Answers 200 with that media type and body, whatever was asked for.
+    Answer(String, Vec<u8>),
     /// Sends the client to the same path of another server, by 307.
     Redirect(SocketAddr),
     /// Asks the registry without the `Range` that the client sent.

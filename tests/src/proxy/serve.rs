@@ -59,12 +59,17 @@ fn answer(
         Fault::Silence => return hold(shared, stream),
         Fault::Status(status, headers) => {
             record(&|seen| seen.status = *status);
-            return plain(stream, &seen, *status, headers);
+            let body = format!(r#"{{"errors":[{{"code":"UNKNOWN","message":"the link says {status}"}}]}}"#);
+            return plain(stream, &seen, *status, headers, body.as_bytes());
+        }
+        Fault::Answer(media_type, body) => {
+            record(&|seen| seen.status = 200);
+            return plain(stream, &seen, 200, &[("Content-Type".into(), media_type.clone())], body);
         }
         Fault::Redirect(to) => {
             record(&|seen| seen.status = 307);
             let location = ("Location".into(), format!("http://{to}{}", seen.target));
-            return plain(stream, &seen, 307, &[location]);
+            return plain(stream, &seen, 307, &[location], b"");
         }
         _ => {}
     }
@@ -176,14 +181,21 @@ fn ask(backend: SocketAddr, request: &mut Head, body: &[u8]) -> io::Result<(Head
     Ok((reply, reader))
 }
 
-fn plain(mut stream: &TcpStream, seen: &Seen, status: u16, headers: &[(String, String)]) -> io::Result<bool> {
-    let body = format!(r#"{{"errors":[{{"code":"UNKNOWN","message":"the link says {status}"}}]}}"#);
+fn plain(
+    mut stream: &TcpStream,
+    seen: &Seen,
+    status: u16,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> io::Result<bool> {
     let mut head = Head { first: format!("HTTP/1.1 {status} Said So"), headers: headers.to_vec() };
-    head.set("Content-Type", "application/json");
+    if head.get("content-type").is_none() {
+        head.set("Content-Type", "application/json");
+    }
     head.set("Content-Length", &body.len().to_string());
     stream.write_all(&head.bytes())?;
     if seen.method != "HEAD" {
-        stream.write_all(body.as_bytes())?;
+        stream.write_all(body)?;
     }
     Ok(true)
 }
