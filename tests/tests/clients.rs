@@ -17,6 +17,8 @@ use std::time::Duration;
 /// An upstream with a runnable image in it, and a store that has pulled it, being served.
 struct Chain {
     server: Server,
+    /// The upstream's `HOST:PORT`, where nobody listens any more.
+    upstream: String,
     digest: String,
     scripts: PathBuf,
     _dir: Dir,
@@ -43,18 +45,20 @@ fn chain(test: &str, programs: &[&str], message: &str) -> Option<Chain> {
     let store = Store::at(dir.join("s"));
     store.run("pull", ["--plain-http", "--all-platforms", &reference]).ok();
     // What is served from here on is the satellite's own.
+    let host = upstream.host();
     drop(upstream);
     let server = store.serve_with::<&str>([]);
-    Some(Chain { server, digest, scripts, _dir: dir })
+    Some(Chain { server, upstream: host, digest, scripts, _dir: dir })
 }
 
 #[test]
 fn containerd_pulls_by_tag_through_hosts_toml_and_runs_what_was_replicated() {
     let Some(chain) = chain("containerd", &["containerd", "ctr"], "hello containerd") else { return };
     let runtime = Runtime::containerd(&chain.scripts);
-    runtime.containerd_mirror("registry.test", &format!("http://{}", chain.server.host()));
-    let image = "registry.test/app/web:v1";
-    runtime.ctr(["images", "pull", "--hosts-dir", runtime.fact("certs_d"), image]).ok();
+    // It asks the mirror for app/web with `?ns=` and the upstream's name.
+    runtime.containerd_mirror(&chain.upstream, &format!("http://{}", chain.server.host()));
+    let image = &format!("{}/app/web:v1", chain.upstream);
+    runtime.ctr(["images", "pull", "--hosts-dir", runtime.fact("certs_d"), image.as_str()]).ok();
     let listed = runtime.ctr(["images", "ls", &format!("name=={image}")]).ok();
     assert!(listed.contains(&chain.digest), "{} is not what containerd has:\n{listed}", chain.digest);
     assert_eq!(runtime.ctr(["run", "--rm", image, "one"]).ok().trim(), "hello containerd");
@@ -64,22 +68,34 @@ fn containerd_pulls_by_tag_through_hosts_toml_and_runs_what_was_replicated() {
 fn podman_pulls_through_a_mirror_and_runs_what_was_replicated() {
     let Some(chain) = chain("podman", &["podman", "conmon"], "hello podman") else { return };
     let runtime = Runtime::podman(&chain.scripts);
-    runtime.podman_mirror("registry.test", &chain.server.host());
-    let said = runtime.podman_run(["run", "--rm", "--quiet", "registry.test/app/web:v1"]).ok();
+    runtime.podman_mirror(&chain.upstream, &chain.server.host());
+    let image = format!("{}/app/web", chain.upstream);
+    let said = runtime.podman_run(["run", "--rm", "--quiet", &format!("{image}:v1")]).ok();
     assert_eq!(said.trim(), "hello podman");
-    let by_digest = format!("registry.test/app/web@{}", chain.digest);
+    let by_digest = format!("{image}@{}", chain.digest);
     let said = runtime.podman_run(["run", "--rm", "--quiet", &by_digest, "cat", "/message"]).ok();
     assert_eq!(said.trim(), "hello podman");
 }
 
 #[test]
-fn podman_pulls_by_the_name_of_the_upstream_in_the_path() {
-    let Some(chain) = chain("podman by prefix", &["podman", "conmon"], "hello prefix") else { return };
-    let runtime = Runtime::podman(&chain.scripts);
+fn one_upstreams_image_is_not_given_to_runtimes_as_another_upstreams() {
+    let Some(chain) = chain("other names", &["containerd", "ctr", "podman", "conmon"], "hello") else {
+        return;
+    };
+    let podman = Runtime::podman(&chain.scripts);
     // `location = "MIRROR/HOST"`: asks for /v2/HOST/app/web/manifests/v1.
-    runtime.podman_mirror("registry.test", &format!("{}/registry.test", chain.server.host()));
-    let said = runtime.podman_run(["pull", "--quiet", "registry.test/app/web:v1"]);
-    // The store's content came from 127.0.0.1:PORT, not from registry.test: it must not be served under that name.
+    podman.podman_mirror("registry.test", &format!("{}/registry.test", chain.server.host()));
+    let said = podman.podman_run(["pull", "--quiet", "registry.test/app/web:v1"]);
+    assert_ne!(said.code, Some(0), "{said}");
+    let containerd = Runtime::containerd(&chain.scripts);
+    containerd.containerd_mirror("registry.test", &format!("http://{}", chain.server.host()));
+    let said = containerd.ctr([
+        "images",
+        "pull",
+        "--hosts-dir",
+        containerd.fact("certs_d"),
+        "registry.test/app/web:v1",
+    ]);
     assert_ne!(said.code, Some(0), "{said}");
 }
 
