@@ -116,9 +116,13 @@ impl Serve {
         let gauges = Gauges::new(&metrics, server.stats());
         let beside = async {
             let jobs = future::zip(control.run(&executor, context), self.housekeeping(&store));
-            future::or(async {
-                let ((), ()) = jobs.await;
-            }, gauges.keep()).await;
+            future::or(
+                async {
+                    let ((), ()) = jobs.await;
+                },
+                gauges.keep(),
+            )
+            .await;
         };
         smol::block_on(executor.run(async {
             let served = server.run(&executor, async {
