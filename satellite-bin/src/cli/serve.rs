@@ -11,6 +11,7 @@ use std::{
 use async_io::Timer;
 use clap::Args;
 use futures_lite::future;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use satellite_core::{
     net::{
         Executor,
@@ -95,6 +96,7 @@ impl Serve {
             addresses.push(actual);
             listeners.push(listener);
         }
+        raise_descriptor_limit();
         let store = Store::open(&self.dir.data_dir, Options::default())?;
         let executor: Executor = Arc::new(smol::Executor::new());
         let access = Access { trust_loopback: self.trust_loopback, users, private: self.private };
@@ -156,6 +158,20 @@ impl Serve {
                 }
             }
         }
+    }
+}
+
+/// A connection takes a socket and a file: as many as the limits allow must fit.
+fn raise_descriptor_limit() {
+    let wanted = 2 * Limits::default().connections as u64 + 200;
+    let limit = getrlimit(Resource::Nofile);
+    let Some(current) = limit.current.filter(|c| *c < wanted) else { return };
+    let raised = limit.maximum.map_or(wanted, |most| wanted.min(most));
+    if raised < wanted || setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }).is_err() {
+        log::warn!(
+            "only {} files may be open ({wanted} wanted): raise the limit of open files",
+            raised.max(current)
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     set, with_bytes,
 };
 use crate::{
-    oci::{Descriptor, Digest, Repository, media_type},
+    oci::{Descriptor, Digest, Manifest, Reference, Repository, media_type},
     store::Result,
 };
 
@@ -94,6 +94,9 @@ impl Registry {
             }
             found.push(item);
         }
+        if next.is_none() {
+            self.add_by_tag(call, subject, filter, &mut found)?;
+        }
         let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": found});
         let mut response = with_bytes(media_type::OCI_INDEX, index.to_string().into());
         if filter.is_some() {
@@ -107,6 +110,33 @@ impl Registry {
             );
         }
         Ok(response)
+    }
+}
+
+impl Registry {
+    /// Adds what a client that knew no referrers API listed under the tag that stood in for it (distribution-spec,
+    /// "Enabling the Referrers API": such entries must show). Those with a `subject` are in the list already.
+    fn add_by_tag(
+        &self,
+        call: &Call<'_>,
+        subject: &Digest,
+        filter: Option<&str>,
+        found: &mut Vec<Descriptor>,
+    ) -> std::result::Result<(), Failure> {
+        let Ok(tag) = format!("{}-{}", subject.algorithm(), subject.hex()).parse() else { return Ok(()) };
+        let reference = Reference::Tag(tag);
+        let Some(info) = self.store.manifest(&call.repository, &reference)? else { return Ok(()) };
+        let Some(raw) = self.store.manifest_bytes(&info)? else { return Ok(()) };
+        let Ok(index) = Manifest::parse(raw, Some(&info.media_type)) else { return Ok(()) };
+        for child in index.children {
+            let by_digest = Reference::Digest(child.digest.clone());
+            let named = self.store.manifest(&call.repository, &by_digest)?;
+            let listed = named.is_none_or(|m| m.subject.as_ref() == Some(subject));
+            if !listed && filter.is_none_or(|f| child.artifact_type.as_deref() == Some(f)) {
+                found.push(child);
+            }
+        }
+        Ok(())
     }
 }
 

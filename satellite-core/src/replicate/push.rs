@@ -8,8 +8,8 @@ use futures_lite::stream;
 use super::{Error, Event, Sink, cosign_tags, name};
 use crate::{
     net::message::ByteStream,
-    oci::{Descriptor, Digest, ImageReference, Manifest, Reference, Repository},
-    remote::{self, UploadOptions},
+    oci::{Descriptor, Digest, ImageReference, Manifest, Reference, Repository, media_type},
+    remote::{self, Fetched, UploadOptions},
     store::{ManifestInfo, Store},
 };
 
@@ -62,10 +62,42 @@ impl Push<'_> {
         for blob in manifest.blobs.iter().filter(|b| !b.is_foreign()) {
             self.blob(blob).await?;
         }
-        self.registry
+        let pushed = self
+            .registry
             .put_manifest(&self.target.repository, reference, &info.media_type, manifest.raw.clone())
             .await?;
+        if let (None, Some(subject)) = (pushed.subject, &manifest.subject) {
+            self.list_by_tag(&subject.digest, manifest.as_referrer(info.digest.clone())).await?;
+        }
         self.done.insert(info.digest.clone());
+        Ok(())
+    }
+
+    /// Enters a referrer in the tag that stands in for the API that the registry does not have (distribution-spec,
+    /// "Pushing Manifests with Subject").
+    async fn list_by_tag(&self, subject: &Digest, referrer: Descriptor) -> Result<(), Error> {
+        let repository = &self.target.repository;
+        let Ok(tag) = format!("{}-{}", subject.algorithm(), subject.hex()).parse() else { return Ok(()) };
+        let reference = Reference::Tag(tag);
+        let mut listed = match self.registry.get_manifest(repository, &reference, None).await {
+            Ok(Fetched::Manifest { bytes, media_type, digest }) => {
+                let parsed = Manifest::parse(bytes, Some(&media_type));
+                parsed.map_err(|cause| Error::Manifest { image: name(self.target), digest, cause })?.children
+            }
+            Ok(Fetched::NotModified) => Vec::new(),
+            Err(e) if e.is_not_found() => Vec::new(),
+            Err(e) => return Err(e.into()),
+        };
+        if listed.iter().any(|d| d.digest == referrer.digest) {
+            return Ok(());
+        }
+        listed.push(referrer);
+        let index = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": listed,
+        });
+        self.registry
+            .put_manifest(repository, &reference, media_type::OCI_INDEX, index.to_string().into())
+            .await?;
         Ok(())
     }
 

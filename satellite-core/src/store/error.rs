@@ -44,7 +44,10 @@ pub enum Error {
     #[error("the index of the store failed: {0}")]
     Index(#[from] sled::Error),
     /// A record of the index is not readable.
-    #[error("the index of the store has a damaged record ({0}); `satellite fsck --repair` rebuilds it")]
+    #[error(
+        "the index of the store has a damaged record ({0}): stop the satellite and remove .satellite/index \
+         from the data directory, and it is rebuilt from index.json"
+    )]
     Record(&'static str),
     /// The bytes are not what their name says.
     #[error("content is {actual}, expected {expected}: nothing was stored")]

@@ -169,6 +169,8 @@ pub(super) struct Index {
     /// Any descriptor of the log: to sync what sled's flush wrote.
     log: File,
     ballast: PathBuf,
+    /// Found at the next start, it makes the index be set aside and rebuilt.
+    marker: PathBuf,
     /// Batches applied, and how many of them are durable: one sync serves all that waited for it.
     applied: AtomicU64,
     durable: Mutex<u64>,
@@ -222,6 +224,7 @@ impl Index {
             db,
             log,
             ballast,
+            marker,
             applied: AtomicU64::new(0),
             durable: Mutex::new(0),
             syncs: AtomicU64::new(0),
@@ -247,24 +250,33 @@ impl Index {
         }
     }
 
+    /// Damage that shows while running is treated as damage that shows at the start: next time the index is rebuilt.
+    fn checked<T>(&self, result: sled::Result<T>) -> Result<T> {
+        if let Err(e @ sled::Error::Corruption { .. }) = &result {
+            log::error!("the index is damaged ({e}): it is rebuilt from the layout at the next start");
+            let _ = File::create(&self.marker);
+        }
+        Ok(result?)
+    }
+
     pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>> {
-        self.db.get(key)?.map(|v| decode(&v)).transpose()
+        self.checked(self.db.get(key))?.map(|v| decode(&v)).transpose()
     }
 
     pub(super) fn has(&self, key: &[u8]) -> Result<bool> {
-        Ok(self.db.contains_key(key)?)
+        self.checked(self.db.contains_key(key))
     }
 
     /// Applies a batch and returns when it is durable. Blocks for one sync, which waiting callers share.
     pub(super) fn commit(&self, batch: Batch) -> Result<()> {
         if batch.count > 0 {
-            self.db.apply_batch(batch.inner)?;
+            self.checked(self.db.apply_batch(batch.inner))?;
         }
         let mine = self.applied.fetch_add(1, Ordering::SeqCst) + 1;
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         if *durable < mine {
             let all = self.applied.load(Ordering::SeqCst);
-            self.db.flush()?;
+            self.checked(self.db.flush())?;
             self.log.sync_data().map_err(sled::Error::Io)?;
             self.syncs.fetch_add(1, Ordering::Relaxed);
             *durable = all;
