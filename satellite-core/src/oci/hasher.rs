@@ -26,6 +26,21 @@ pub struct HashState {
     pub bytes: Vec<u8>,
 }
 
+/// No content has more blocks; a damaged count near its type's end would overflow while hashing.
+const MAX_BLOCKS: u128 = 1 << 50;
+
+impl HashState {
+    /// The count of whole blocks, which sha2 keeps after the words of its state, little end first.
+    fn blocks(&self) -> Option<u128> {
+        let (at, length) = match self.algorithm {
+            Algorithm::Sha256 => (32, 8),
+            Algorithm::Sha512 => (64, 16),
+        };
+        let count = self.bytes.get(at..at + length)?;
+        Some(count.iter().rev().fold(0, |n, byte| n << 8 | u128::from(*byte)))
+    }
+}
+
 impl Hasher {
     /// A hash of nothing yet.
     pub fn new(algorithm: Algorithm) -> Self {
@@ -70,6 +85,9 @@ impl Hasher {
 
     /// Goes on from a saved state; `None` if it is none.
     pub fn restore(state: &HashState) -> Option<Self> {
+        if state.blocks()? > MAX_BLOCKS {
+            return None;
+        }
         Some(Self(match state.algorithm {
             Algorithm::Sha256 => {
                 let state = SerializedState::<Sha256>::try_from(state.bytes.as_slice()).ok()?;
@@ -89,6 +107,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_count_of_blocks_is_where_it_is_looked_for() {
+        for (algorithm, block) in [(Algorithm::Sha256, 64), (Algorithm::Sha512, 128)] {
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(&vec![1; 1000 * block + 5]);
+            let mut state = hasher.save();
+            assert_eq!(state.blocks(), Some(1000));
+            state.bytes[algorithm.bytes()..][..8].fill(0xff);
+            assert!(Hasher::restore(&state).is_none());
+        }
+    }
 
     proptest! {
         #[test]

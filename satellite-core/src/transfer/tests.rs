@@ -202,8 +202,10 @@ fn a_transfer_goes_on_after_it_was_dropped_and_two_that_want_it_fetch_it_once() 
         let one = engine.fetch(&digest, Some(1_000_000), &sources, &|_| ());
         let two = engine.fetch(&digest, Some(1_000_000), &sources, &|_| ());
         let (one, two) = future::zip(one, two).await;
-        assert_eq!(one.unwrap(), How::Fetched { received: 500_000, resumed: 500_000 });
-        assert_eq!(two.unwrap(), How::Joined);
+        let hows = [one.unwrap(), two.unwrap()];
+        // Which of them leads is chance.
+        assert!(hows.contains(&How::Fetched { received: 500_000, resumed: 500_000 }), "{hows:?}");
+        assert!(hows.contains(&How::Joined), "{hows:?}");
         assert_eq!(up.sent.load(Ordering::SeqCst), 500_000);
     });
 }
