@@ -194,7 +194,9 @@ fn skopeo_pushes_and_pulls_over_tls_of_a_private_authority_with_a_password() {
     // And a second satellite pulls it the same way.
     let other = Store::at(dir.join("s2"));
     let reference = format!("{}/team/app:v1", server.host());
-    other.run("pull", [&reference]).exits(6).complains(&["certificate"]);
+    let stranger = Certs::make(&dir.join("stranger"));
+    let arguments = ["--ca-file".as_ref(), stranger.ca.as_os_str(), reference.as_ref()];
+    other.run("pull", arguments).exits(6).complains(&["certificate"]);
     other
         .run(
             "pull",

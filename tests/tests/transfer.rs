@@ -139,7 +139,7 @@ fn a_slow_link_is_no_stalled_one() {
 fn a_wrong_byte_is_found_named_and_never_served() {
     let Some(site) = plain("wrong byte", 3 * MIB) else { return };
     site.on_blob(|_| Fault::WrongByte(2 * MIB));
-    site.store.pull(&site.reference()).exits(7).decent().complains(&[site.blob(), "digest"]);
+    site.store.pull(&site.reference()).exits(7).decent().complains(&[site.blob(), "expected"]);
     site.invisible();
     // The lie leaves nothing behind that could spoil the next attempt.
     site.link.behave();

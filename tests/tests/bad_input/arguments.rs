@@ -30,6 +30,7 @@ fn references_and_values_that_are_none_are_usage_errors() {
     ];
     for reference in references {
         store.run("pull", ["--plain-http", "--", reference]).exits(2).decent();
+        assert!(!store.dir().exists(), "{reference:?} made a store");
     }
     let good = "127.0.0.1:1/x:v1";
     for flags in [

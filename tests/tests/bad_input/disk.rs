@@ -57,13 +57,26 @@ fn bound() -> Duration {
 #[test]
 fn a_disk_that_fills_up_at_any_write_refuses_what_is_new_and_keeps_what_is_old() {
     let dir = Dir::new();
-    let Some(disk) = Disk::new("full disk", &dir.join("d"), "48m") else { return };
+    let Some(disk) = Disk::new("full disk", &dir.join("d"), "80m") else { return };
     let store = Store::at(dir.join("d"));
     let image = Image::new().noise(200_000, 1).build();
     let mut server = store.serve();
     image.push(&server.client(), "app", "v1");
     let (mut refused, mut seed) = (0, 100);
-    for free in [0, 4 << 10, 12 << 10, 64 << 10, 200 << 10, 400 << 10, 1 << 20, 3 << 20, 6 << 20, 9 << 20] {
+    // Below and around what it keeps back for itself, 32 MiB.
+    let kept = 32 << 20;
+    for free in [
+        0,
+        4 << 10,
+        200 << 10,
+        1 << 20,
+        6 << 20,
+        kept,
+        kept + 100_000,
+        kept + 400_000,
+        kept + (2 << 20),
+        kept + (6 << 20),
+    ] {
         disk.fill(free);
         for size in [100, 300_000, 2_000_000] {
             seed += 1;
@@ -97,8 +110,8 @@ fn a_pull_that_does_not_fit_says_so_before_or_while_it_writes_and_leaves_room() 
         return skip("pull to a full disk", "docker-registry is missing; tests/install gets it");
     }
     let (dir, registry) = (Dir::new(), Registry::start());
-    let Some(_disk) = Disk::new("pull to a full disk", &dir.join("d"), "32m") else { return };
-    let (small, large) = (Image::new().noise(50_000, 1).build(), Image::new().noise(40 << 20, 2).build());
+    let Some(_disk) = Disk::new("pull to a full disk", &dir.join("d"), "80m") else { return };
+    let (small, large) = (Image::new().noise(50_000, 1).build(), Image::new().noise(70 << 20, 2).build());
     small.push(&registry.client(), "app", "small");
     large.push(&registry.client(), "app", "large");
     let store = Store::at(dir.join("d"));
@@ -113,7 +126,7 @@ fn a_pull_that_does_not_fit_says_so_before_or_while_it_writes_and_leaves_room() 
 #[test]
 fn a_disk_that_is_read_only_is_named_as_the_reason() {
     let dir = Dir::new();
-    let Some(disk) = Disk::new("read-only disk", &dir.join("d"), "32m") else { return };
+    let Some(disk) = Disk::new("read-only disk", &dir.join("d"), "80m") else { return };
     let store = Store::at(dir.join("d"));
     let image = Image::new().noise(50_000, 1).build();
     let server = store.serve();
@@ -132,7 +145,7 @@ fn a_disk_that_is_read_only_is_named_as_the_reason() {
 #[test]
 fn an_upload_is_refused_at_once_when_it_says_that_it_is_larger_than_the_disk() {
     let dir = Dir::new();
-    let Some(_disk) = Disk::new("too large an upload", &dir.join("d"), "32m") else { return };
+    let Some(_disk) = Disk::new("too large an upload", &dir.join("d"), "80m") else { return };
     let server = Store::at(dir.join("d")).serve();
     let location = server.client().post("/v2/app/blobs/uploads/").expect(202).location();
     let put = Request::new("PATCH", &location).header("Content-Type", "application/octet-stream");

@@ -73,7 +73,12 @@ impl Ledger {
             let mut possible = std::iter::once(&tag.acknowledged).chain(&tag.asked);
             let target = possible.find(|target| target.as_ref().map(|image| &image.digest) == seen.as_ref());
             let Some(target) = target.cloned() else {
-                panic!("the tag {name} points to {seen:?}; expected is {tag:#?}");
+                let name_of = |target: &Target| target.as_ref().map(|image| image.digest.clone());
+                let asked: Vec<_> = tag.asked.iter().map(name_of).collect();
+                let acknowledged = name_of(&tag.acknowledged);
+                panic!(
+                    "the tag {name} points to {seen:?}; acknowledged: {acknowledged:?}, asked for since: {asked:?}"
+                );
             };
             if let Some(image) = &target {
                 image.check(client, repository, name);

@@ -37,7 +37,7 @@ fn restart(store: &Store, slowest: &mut Duration) -> Server {
     let mut server = store.serve();
     *slowest = begin.elapsed().max(*slowest);
     let log = server.daemon().log().to_lowercase();
-    for word in ["rebuil", "set aside", "repair", "corrupt", "panicked"] {
+    for word in ["rebuil", "set aside", "repair", "corrupt", "damaged", "no index", "panicked"] {
         assert!(!log.contains(word), "{word:?} in the log of a start after a kill:\n{log}");
     }
     server
