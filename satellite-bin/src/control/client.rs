@@ -37,7 +37,8 @@ pub(crate) fn call(dir: &Path, command: Command, sink: &Sink, progress: &Progres
 }
 
 fn connect(dir: &Path) -> Option<UnixStream> {
-    UnixStream::connect(Store::control_socket(dir)).ok()
+    let (path, _folder) = super::socket(dir).ok()?;
+    UnixStream::connect(path).ok()
 }
 
 fn here(store: Store, command: Command, sink: &Sink, progress: &Progress) -> Result<Value> {

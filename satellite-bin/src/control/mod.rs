@@ -3,9 +3,14 @@
 //! One line of JSON goes in, a [`Command`]; lines of [`Reply`] come back, the last of them `done` or `failed`. Who may
 //! open the socket is decided by its file mode: its owner.
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
 
-use satellite_core::{oci::PlatformSet, replicate::Event};
+use satellite_core::{oci::PlatformSet, replicate::Event, store::Store};
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod client;
@@ -66,4 +71,19 @@ pub(crate) enum Reply {
 pub(crate) struct Failed {
     pub(crate) code: u8,
     pub(crate) message: String,
+}
+
+/// Longest path of a Unix socket (`sockaddr_un`), less its end.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// The socket of the store in `root`, by a path short enough for the system: where its own is too long, through the
+/// folder's descriptor, which must be kept open meanwhile.
+fn socket(root: &Path) -> io::Result<(PathBuf, Option<File>)> {
+    let path = Store::control_socket(root);
+    if path.as_os_str().len() <= MAX_SOCKET_PATH {
+        return Ok((path, None));
+    }
+    let (folder, name) = (path.parent().unwrap_or(root), path.file_name().unwrap_or_default());
+    let folder = File::open(folder)?;
+    Ok((PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name), Some(folder)))
 }

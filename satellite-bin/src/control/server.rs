@@ -9,7 +9,7 @@ use std::{
 
 use async_io::Async;
 use futures_lite::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, future, io::BufReader};
-use satellite_core::{net::Executor, store::Store};
+use satellite_core::net::Executor;
 use smol::channel::{Sender, bounded};
 
 use super::{Command, MAX_COMMAND, Reply};
@@ -27,16 +27,17 @@ const QUEUE: usize = 256;
 pub(crate) struct ControlServer {
     listener: Async<UnixListener>,
     path: PathBuf,
+    _folder: Option<fs::File>,
 }
 
 impl ControlServer {
     /// Binds the socket of the store in `root`. The caller has the store, so an old socket is nobody's.
     pub(crate) fn bind(root: &Path) -> io::Result<Self> {
-        let path = Store::control_socket(root);
+        let (path, folder) = super::socket(root)?;
         let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener: Async::new(listener)?, path })
+        Ok(Self { listener: Async::new(listener)?, path, _folder: folder })
     }
 
     /// Serves until dropped; commands under way are then cancelled.

@@ -31,6 +31,38 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Leaves out images, in their order, that do not fit into `room` bytes beside those before them: better nothing of
+    /// an image than a part that cannot become whole. `kept` says how much of a blob is here from an earlier try.
+    /// Returns the images left out, with the bytes that each would have needed.
+    pub fn fit(&mut self, room: u64, kept: impl Fn(&Transfer) -> u64) -> Vec<(usize, u64)> {
+        let images = self.transfers.iter().flat_map(|t| &t.images).max().map_or(0, |last| last + 1);
+        let mut counted = vec![false; self.transfers.len()];
+        let (mut left, mut out) = (room, Vec::new());
+        for image in 0..images {
+            let mine: Vec<usize> = (0..counted.len())
+                .filter(|i| !counted[*i] && self.transfers[*i].images.contains(&image))
+                .collect();
+            let need = mine.iter().fold(0u64, |n, i| {
+                let transfer = &self.transfers[*i];
+                n.saturating_add(transfer.size.saturating_sub(kept(transfer)))
+            });
+            match left.checked_sub(need) {
+                Some(rest) => {
+                    left = rest;
+                    mine.into_iter().for_each(|i| counted[i] = true);
+                }
+                None => out.push((image, need)),
+            }
+        }
+        for transfer in &mut self.transfers {
+            transfer.images.retain(|image| !out.iter().any(|(left_out, _)| left_out == image));
+        }
+        self.transfers.retain(|t| !t.images.is_empty());
+        out
+    }
+}
+
 /// Compares what images need with what is here. `images[i]` are the manifests of the i-th image. Foreign layers are not
 /// fetched: registries need not have them.
 pub fn plan<'a>(
@@ -90,6 +122,27 @@ mod tests {
             })
             .collect();
         manifest
+    }
+
+    #[test]
+    fn images_that_do_not_fit_are_left_out_and_the_others_come() {
+        let transfer = |n: u8, size, images: &[usize]| Transfer {
+            digest: Digest::sha256(&[n]),
+            size,
+            images: images.into(),
+        };
+        let all = [transfer(1, 10, &[0, 1]), transfer(2, 50, &[1]), transfer(3, 60, &[0, 2])];
+        let fit = |room, kept: u64| {
+            let mut plan = Plan { transfers: all.to_vec(), present: (0, 0) };
+            let out = plan.fit(room, |t| kept.min(t.size));
+            (out, plan.transfers.iter().map(|t| t.digest.clone()).collect::<Vec<_>>())
+        };
+        let [a, b, c] = [1u8, 2, 3].map(|n| Digest::sha256(&[n]));
+        assert_eq!(fit(120, 0), (vec![], vec![a.clone(), b.clone(), c.clone()]));
+        assert_eq!(fit(119, 0), (vec![(1, 50)], vec![a.clone(), c.clone()]));
+        assert_eq!(fit(60, 0), (vec![(0, 70), (2, 60)], vec![a.clone(), b.clone()]));
+        assert_eq!(fit(9, 0), (vec![(0, 70), (1, 60), (2, 60)], vec![]));
+        assert_eq!(fit(90, 10), (vec![], vec![a, b, c]));
     }
 
     proptest! {

@@ -22,7 +22,7 @@ use crate::{
     net::Executor,
     oci::{Digest, ImageReference, PlatformSet},
     remote,
-    store::{Put, Sparse, Store},
+    store::{self, Put, Sparse, Store},
     transfer::{self, Engine, How, Source},
 };
 
@@ -162,7 +162,10 @@ impl Replicator {
     ) -> HashMap<usize, Arc<Error>> {
         let store = self.store();
         let manifests = jobs.iter().map(|job| job.iter().flat_map(|j| &j.tree.nodes).map(|n| &n.manifest));
-        let plan = plan(manifests, |blob| store.blob_size(&blob.digest).is_ok_and(|s| s == Some(blob.size)));
+        let mut plan =
+            plan(manifests, |blob| store.blob_size(&blob.digest).is_ok_and(|s| s == Some(blob.size)));
+        let room = store.available().unwrap_or(u64::MAX);
+        let left_out = plan.fit(room, |t| store.resumable(&t.digest));
         let kept: u64 = plan.transfers.iter().map(|t| store.resumable(&t.digest).min(t.size)).sum();
         sink(Event::Planned {
             blobs: plan.transfers.len() as u64,
@@ -207,7 +210,9 @@ impl Replicator {
                 (images, task)
             })
             .collect();
-        let mut failed = HashMap::new();
+        let no_room = |needs| store::Error::NoSpace { path: store.root().into(), needs, has: room };
+        let mut failed: HashMap<usize, Arc<Error>> =
+            left_out.into_iter().map(|(image, needs)| (image, Arc::new(no_room(needs).into()))).collect();
         for (images, task) in tasks {
             if let Err(e) = task.await {
                 let error = Arc::new(Error::from(e));

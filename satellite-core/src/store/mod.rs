@@ -218,6 +218,11 @@ impl Store {
             .await
     }
 
+    /// Bytes that blobs may still take: free on the file system, less the reserve and what is promised to transfers.
+    pub fn available(&self) -> Result<u64> {
+        self.inner.space.available()
+    }
+
     /// Counts blobs and bytes. Reads the folders, so it is not for every request.
     pub async fn usage(&self) -> Result<Usage> {
         let inner = self.inner.clone();

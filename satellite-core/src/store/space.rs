@@ -35,6 +35,11 @@ impl Space {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// Free bytes that are neither the reserve nor promised.
+    pub(super) fn available(&self) -> Result<u64> {
+        Ok(self.free()?.saturating_sub(self.floor).saturating_sub(self.promised.load(Ordering::SeqCst)))
+    }
+
     /// Reserves `bytes`, or says what is needed and what there is.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Reservation> {
         let others = self.promised.fetch_add(bytes, Ordering::SeqCst);
