@@ -210,7 +210,8 @@ fn typed(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
+/// The last lines, each cut to a readable length.
 fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<&str> = text.lines().collect();
+    let all: Vec<String> = text.lines().map(|line| line.chars().take(300).collect()).collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
