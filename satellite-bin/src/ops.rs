@@ -92,7 +92,8 @@ impl Context {
             Some(rate) => Arc::new(Throttle::new(Some(rate.min(self.throttle.rate().unwrap_or(u64::MAX))))),
             None => self.throttle.clone(),
         };
-        let engine = Engine::new(self.store.clone(), throttle, transfer::Options::default());
+        let stall = transfer::Options { stall: upstream.stall(), ..transfer::Options::default() };
+        let engine = Engine::new(self.store.clone(), throttle, stall);
         let connect = Arc::new(Registries::new(upstream, &self.executor)?);
         let report =
             Replicator::new(engine, connect, self.executor.clone()).run(&images, options, sink).await;
@@ -243,6 +244,12 @@ impl Context {
     }
 }
 
+impl Upstream {
+    fn stall(&self) -> Duration {
+        Duration::from_millis(self.stall_ms)
+    }
+}
+
 fn value(of: &impl Serialize) -> Result<Value> {
     serde_json::to_value(of).map_err(|e| Failure::new(Code::Failed, e))
 }
@@ -256,7 +263,11 @@ struct Registries {
 
 impl Registries {
     fn new(upstream: Upstream, executor: &Executor) -> Result<Self> {
-        let config = ClientConfig { extra_roots: upstream.ca_files.clone(), ..ClientConfig::from_env() };
+        let config = ClientConfig {
+            extra_roots: upstream.ca_files.clone(),
+            first_byte_timeout: upstream.stall(),
+            ..ClientConfig::from_env()
+        };
         let client = surf_client(config, executor.clone()).map_err(|e| Failure::new(Code::Usage, e))?;
         Ok(Self { upstream, client, made: Mutex::default() })
     }
@@ -274,8 +285,18 @@ impl Connect for Registries {
             }
             None => Credentials::Docker(DockerConfig::from_files(self.upstream.docker_config.clone())),
         };
-        let scheme = if self.upstream.plain_http { Scheme::Http } else { Scheme::Auto };
-        let options = remote::Options { scheme, credentials, ..remote::Options::default() };
+        let scheme = match &self.upstream {
+            Upstream { plain_http: true, .. } => Scheme::Http,
+            Upstream { ca_files, .. } if ca_files.is_empty() => Scheme::Auto,
+            // Who names an authority means TLS, on loopback too.
+            _ => Scheme::Https,
+        };
+        let options = remote::Options {
+            scheme,
+            credentials,
+            stall_timeout: self.upstream.stall(),
+            ..remote::Options::default()
+        };
         let registry = remote::Registry::new(host, options, self.client.clone())?;
         made.insert(host.into(), registry.clone());
         Ok(registry)

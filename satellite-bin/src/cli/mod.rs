@@ -9,6 +9,7 @@ use satellite_core::remote::DockerConfig;
 use crate::{
     control::{Command, Upstream, client},
     exit::{Code, Failure, Result},
+    human,
     progress::{self, Show},
 };
 
@@ -88,9 +89,12 @@ struct UpstreamArgs {
     /// Speak plain HTTP to the registry (loopback: always)
     #[arg(long)]
     plain_http: bool,
-    /// Trust this certification authority too (PEM)
+    /// Trust this certification authority too (PEM); asks for HTTPS on loopback, too
     #[arg(long, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
+    /// Give a connection up after this long without a byte, and try another; the whole may take any time
+    #[arg(long, default_value = "60s", value_parser = human::parse_duration, value_name = "TIME")]
+    stall_timeout: std::time::Duration,
     /// Name at the registry; without it Docker's config.json is asked
     #[arg(long, short, requires = "password_stdin", value_name = "NAME")]
     username: Option<String>,
@@ -122,6 +126,7 @@ impl UpstreamArgs {
             ca_files: self.ca_file.iter().map(absolute).collect::<Result<_>>()?,
             login,
             docker_config: DockerConfig::from_env().files().to_vec(),
+            stall_ms: u64::try_from(self.stall_timeout.as_millis()).unwrap_or(u64::MAX).max(1),
         })
     }
 }

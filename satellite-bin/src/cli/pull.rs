@@ -4,7 +4,7 @@ use std::{fs, io::Read, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use satellite_core::{
-    oci::{Platform, PlatformSet},
+    oci::{ImageReference, Platform, PlatformSet},
     replicate::Report,
 };
 
@@ -56,6 +56,10 @@ impl Pull {
         let mut images = self.images.clone();
         if let Some(path) = &self.from_file {
             images.extend(read_list(path)?);
+        }
+        // Before there is a store: a name that is none leaves nothing behind.
+        for text in &images {
+            text.parse::<ImageReference>().map_err(|e| Failure::new(Code::Usage, e))?;
         }
         let command = Command::Pull {
             images,

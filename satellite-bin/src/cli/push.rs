@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use clap::Args;
+use satellite_core::oci::ImageReference;
 
 use super::{DataDir, UpstreamArgs};
 use crate::{
     control::{Command, client},
-    exit::Result,
+    exit::{Code, Failure, Result},
     output,
     progress::{self, Show},
 };
@@ -29,6 +30,7 @@ pub(super) struct Push {
 
 impl Push {
     pub(super) fn run(&self) -> Result<()> {
+        self.destination.parse::<ImageReference>().map_err(|e| Failure::new(Code::Usage, e))?;
         let command = Command::Push {
             source: self.source.clone(),
             target: self.destination.clone(),

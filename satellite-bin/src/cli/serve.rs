@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How often `index.json` is brought up to date, if anything changed.
-const LAYOUT_EVERY: Duration = Duration::from_secs(5);
+const LAYOUT_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(super) struct Serve {

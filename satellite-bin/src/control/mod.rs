@@ -54,6 +54,8 @@ pub(crate) struct Upstream {
     /// Name and password; else what Docker's files say.
     pub(crate) login: Option<(String, String)>,
     pub(crate) docker_config: Vec<PathBuf>,
+    /// Milliseconds without a byte after which a connection is given up.
+    pub(crate) stall_ms: u64,
 }
 
 /// What comes back.

@@ -79,6 +79,9 @@ pub enum ManifestError {
         /// In the header or descriptor.
         outside: String,
     },
+    /// Docker's first format, which names its layers in another way and is not served by anybody any more.
+    #[error("Docker schema 1 manifests are not supported: build or push the image again")]
+    Schema1,
     /// It names content by a digest that is none.
     #[error("the manifest names {0}")]
     Digest(#[from] DigestError),
@@ -118,6 +121,7 @@ struct Envelope {
     blobs: Vec<spec::Descriptor>,
     manifests: Option<serde::de::IgnoredAny>,
     config: Option<serde::de::IgnoredAny>,
+    fs_layers: Option<serde::de::IgnoredAny>,
 }
 
 impl Manifest {
@@ -144,6 +148,11 @@ impl Manifest {
             (None, None) if envelope.config.is_some() => media_type::OCI_MANIFEST.into(),
             (None, None) => media_type::OCTET_STREAM.into(),
         };
+        if media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
+            || envelope.fs_layers.is_some()
+        {
+            return Err(ManifestError::Schema1);
+        }
         let mut manifest = Self {
             media_type,
             children: Vec::new(),
@@ -279,6 +288,14 @@ mod tests {
         assert!(
             m.blobs.is_empty() && m.children.is_empty() && m.media_type == "application/vnd.example+json"
         );
+    }
+
+    #[test]
+    fn docker_schema_1_is_refused_by_name() {
+        let text = r#"{"schemaVersion":1,"name":"a","tag":"b","fsLayers":[{"blobSum":"x"}]}"#;
+        for kind in [None, Some("application/vnd.docker.distribution.manifest.v1+prettyjws")] {
+            assert!(matches!(Manifest::parse(text, kind), Err(ManifestError::Schema1)));
+        }
     }
 
     #[test]

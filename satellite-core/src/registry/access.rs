@@ -154,7 +154,14 @@ pub struct Access {
     pub private: bool,
 }
 
+const CHALLENGE: &str = r#"Basic realm="satellite""#;
+
 impl Access {
+    /// What a client is told that may, but need not, say who it is.
+    pub(super) fn challenge(&self) -> Option<&'static str> {
+        self.users.is_some().then_some(CHALLENGE)
+    }
+
     /// Lets a request pass, or says why not.
     pub(super) async fn check(
         &self,
@@ -185,7 +192,7 @@ impl Access {
 }
 
 fn challenge(message: &str) -> Failure {
-    Failure::new(Code::Unauthorized, message).header(header::WWW_AUTHENTICATE, r#"Basic realm="satellite""#)
+    Failure::new(Code::Unauthorized, message).header(header::WWW_AUTHENTICATE, CHALLENGE)
 }
 
 fn basic(headers: &HeaderMap) -> Option<(String, String)> {

@@ -130,7 +130,15 @@ impl Registry {
         self.access.check(right, &parts.headers, address).await?;
         let read = matches!(*method, Method::GET | Method::HEAD);
         let (name, upstream) = match &target.route {
-            Route::Base => return if read { Ok(json("{}")) } else { Err(not_allowed("GET, HEAD")) },
+            Route::Base if read => {
+                let mut response = json("{}");
+                // Clients of the containers/image family send a password only where they were challenged here.
+                if let Some(challenge) = self.access.challenge() {
+                    set(&mut response, header::WWW_AUTHENTICATE, challenge);
+                }
+                return Ok(response);
+            }
+            Route::Base => return Err(not_allowed("GET, HEAD")),
             Route::Catalog => {
                 let query = Query::parse(parts.uri.query());
                 return if read { self.catalog(&query) } else { Err(not_allowed("GET, HEAD")) };

@@ -125,7 +125,11 @@ impl<'a> Discovery<'a> {
                 return Ok(false);
             }
         }
-        for child in self.options.platforms.select(&manifest.children) {
+        let wanted = self.options.platforms.select(&manifest.children);
+        if wanted.is_empty() && !manifest.children.is_empty() {
+            return Ok(false);
+        }
+        for child in wanted {
             if depth >= MAX_DEPTH || !self.is_complete(&child.digest, depth + 1)? {
                 return Ok(false);
             }

@@ -87,6 +87,10 @@ impl Replicator {
                 None => self.publish(job, options).await.map_err(Arc::new),
             };
             let result = result.map(|()| (job.tree.root.clone(), false));
+            // What is announced as done is also what a lost index would be rebuilt to.
+            if let Err(e) = self.store().refresh_layout().await {
+                log::warn!("index.json could not be written: {e}");
+            }
             self.conclude(&mut report, &images[index], result.as_ref().map_err(|e| &**e), &sink);
             outcomes[index] = None;
         }
@@ -98,9 +102,6 @@ impl Replicator {
         let place: HashMap<String, usize> =
             images.iter().enumerate().rev().map(|(i, image)| (name(image), i)).collect();
         report.images.sort_by_key(|o| place.get(&o.image).copied());
-        if let Err(e) = self.store().refresh_layout().await {
-            log::warn!("index.json could not be written: {e}");
-        }
         report
     }
 

@@ -125,6 +125,22 @@ impl Files {
         write_durable(&path, bytes)
     }
 
+    /// Removes what writes that were killed left. Nothing may be written meanwhile. Returns how many.
+    pub(super) fn sweep_temporary(&self) -> Result<u64> {
+        let mut gone = 0;
+        let dirs = Algorithm::ALL.map(|a| self.blob_dir(a));
+        for dir in dirs.iter().map(PathBuf::as_path).chain([self.root()]) {
+            for entry in fs::read_dir(dir).at("list", dir)? {
+                let entry = entry.at("list", dir)?;
+                let name = entry.file_name();
+                if is_temporary(&name.to_string_lossy()) && fs::remove_file(entry.path()).is_ok() {
+                    gone += 1;
+                }
+            }
+        }
+        Ok(gone)
+    }
+
     /// Every regular file that is named like a blob. Foreign files and folders are passed over.
     pub(super) fn each_blob(&self, mut found: impl FnMut(Digest, Stat) -> Result<()>) -> Result<()> {
         for algorithm in Algorithm::ALL {
@@ -174,6 +190,15 @@ pub(super) fn write_durable(path: &Path, bytes: &[u8]) -> Result<()> {
         return Err(e).at("write", path);
     }
     path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Whether a name is one of [`write_durable`]'s: that of a blob or of the layout's index, with its ending.
+fn is_temporary(name: &str) -> bool {
+    let Some((stem, tag)) = name.strip_suffix(".tmp").and_then(|n| n.rsplit_once('.')) else { return false };
+    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+    tag.len() == 8
+        && hex(tag)
+        && (stem == "index.json" || stem == "oci-layout" || (stem.len() >= 64 && hex(stem)))
 }
 
 /// Makes names in a folder durable.

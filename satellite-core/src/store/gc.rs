@@ -255,6 +255,11 @@ impl Inner {
             }
         }
         self.sweep_blobs(grace, &mut report)?;
+        {
+            // Whoever writes a manifest holds the gate, and only one long job at a time writes the layout.
+            let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            self.files.sweep_temporary()?;
+        }
         report.partials = self.sweep_partials(self.options.upload_idle)?;
         Ok(report)
     }

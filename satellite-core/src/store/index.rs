@@ -20,7 +20,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -34,6 +34,8 @@ use super::{
 use crate::oci::{Digest, Repository};
 
 const BALLAST: u64 = 4 << 20;
+/// The key of the record that a complete index has; no kind of key is called so.
+const COMPLETE: &[u8] = b"!complete";
 /// First byte of every record; a later format gets another.
 const VERSION: u8 = 1;
 
@@ -181,44 +183,30 @@ impl Index {
     /// Opens the index below `private`, or begins a new one where it is absent or damaged.
     pub(super) fn open(private: &Path) -> Result<(Self, Opened)> {
         let dir = private.join("index");
-        let marker = private.join("index.opening");
+        let marker = private.join("index.damaged");
         let ballast = private.join("ballast");
         let mut set_aside = None;
-        // An earlier open that did not come back: a damaged file made sled panic. Do not try it twice.
-        if marker.exists() && dir.exists() {
-            set_aside = Some(put_aside(private, &dir)?);
+        if marker.exists() {
+            if dir.exists() {
+                set_aside = Some(put_aside(private, &dir)?);
+            }
+            fs::remove_file(&marker).at("remove", &marker)?;
         }
-        let fresh = !dir.join("db").exists();
-        File::create(&marker)
-            .or_else(|e| {
-                // On a full disk the ballast makes room, for the marker as for the index.
-                if e.kind() == io::ErrorKind::StorageFull && fs::remove_file(&ballast).is_ok() {
-                    File::create(&marker)
-                } else {
-                    Err(e)
-                }
-            })
-            .at("create", &marker)?;
-        let opened = match open_db(&dir) {
-            Err(e) if is_full(&e) && fs::remove_file(&ballast).is_ok() => open_db(&dir),
+        let opened = match guarded_open(&dir, &marker) {
+            Err(e) if is_full(&e) && fs::remove_file(&ballast).is_ok() => guarded_open(&dir, &marker),
             other => other,
         };
         let db = match opened {
-            Ok(db) => db,
             Err(e @ (sled::Error::Corruption { .. } | sled::Error::Unsupported(_))) => {
                 log::error!("the index is damaged ({e}): setting it aside");
                 set_aside = Some(put_aside(private, &dir)?);
-                open_db(&dir)?
+                guarded_open(&dir, &marker)?
             }
-            Err(e) => {
-                let _ = fs::remove_file(&marker);
-                return Err(e.into());
-            }
+            other => other?,
         };
         let path = dir.join("db");
         let log = File::open(&path).at("open", &path)?;
         sync_dir(&dir)?;
-        fs::remove_file(&marker).at("remove", &marker)?;
         sync_dir(private)?;
         let index = Self {
             db,
@@ -230,8 +218,16 @@ impl Index {
             syncs: AtomicU64::new(0),
         };
         index.renew_ballast();
-        let state = if fresh || set_aside.is_some() { Opened::Empty { set_aside } } else { Opened::AsItWas };
+        // An index that lost everything looks like a new one to sled; ours has a record from its beginning.
+        let state = if index.has(COMPLETE)? { Opened::AsItWas } else { Opened::Empty { set_aside } };
         Ok((index, state))
+    }
+
+    /// Says that a new index has all that there is; without it, the next start fills it again.
+    pub(super) fn complete(&self) -> Result<()> {
+        let mut batch = Batch::default();
+        batch.put(COMPLETE.to_vec(), vec![VERSION]);
+        self.commit(batch)
     }
 
     /// Keeps a few MiB that `open` can have on a full disk. Best effort: without it the index still works.
@@ -343,6 +339,29 @@ fn open_db(dir: &Path) -> std::result::Result<sled::Db, sled::Error> {
         .open()
 }
 
+/// Opens sled, whose recovery can panic on a damaged file. Such a panic leaves the marker, so that the next start sets
+/// the file aside; where panics unwind, this one does at once. A process that is killed meanwhile leaves no marker.
+fn guarded_open(dir: &Path, marker: &Path) -> std::result::Result<sled::Db, sled::Error> {
+    let (opener, path) = (std::thread::current().id(), marker.to_path_buf());
+    let before = Arc::new(std::panic::take_hook());
+    let others = before.clone();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() == opener {
+            let _ = File::create(&path);
+        }
+        others(info);
+    }));
+    let opened = std::panic::catch_unwind(|| open_db(dir));
+    drop(std::panic::take_hook());
+    if let Ok(before) = Arc::try_unwrap(before) {
+        std::panic::set_hook(before);
+    }
+    opened.unwrap_or_else(|_| {
+        let _ = fs::remove_file(marker);
+        Err(sled::Error::Corruption { at: None, bt: () })
+    })
+}
+
 fn is_full(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(e) if e.kind() == io::ErrorKind::StorageFull)
 }
@@ -389,12 +408,14 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_index_is_set_aside_and_an_open_that_died_is_not_tried_again() {
+    fn an_index_whose_opening_died_is_set_aside_and_an_emptied_one_is_not_taken_for_new() {
         let dir = tempfile::tempdir().unwrap();
         let repository: Repository = "a/b".parse().unwrap();
         let k = key(Kind::Pin, &repository, b"x");
         {
-            let (index, _) = Index::open(dir.path()).unwrap();
+            let (index, state) = Index::open(dir.path()).unwrap();
+            assert!(matches!(state, Opened::Empty { set_aside: None }));
+            index.complete().unwrap();
             let mut batch = Batch::default();
             batch.put(k.clone(), vec![VERSION]);
             index.commit(batch).unwrap();
@@ -402,8 +423,13 @@ mod tests {
         let (index, state) = Index::open(dir.path()).unwrap();
         assert!(matches!(state, Opened::AsItWas) && index.has(&k).unwrap());
         drop(index);
-        File::create(dir.path().join("index.opening")).unwrap();
+        File::create(dir.path().join("index.damaged")).unwrap();
         let (index, state) = Index::open(dir.path()).unwrap();
         assert!(matches!(state, Opened::Empty { set_aside: Some(_) }) && !index.has(&k).unwrap());
+        index.complete().unwrap();
+        drop(index);
+        File::create(dir.path().join("index/db")).unwrap();
+        let (_, state) = Index::open(dir.path()).unwrap();
+        assert!(matches!(state, Opened::Empty { set_aside: None }));
     }
 }

@@ -146,6 +146,7 @@ impl Store {
             } else if count > 0 {
                 log::warn!("there was no index: {count} manifests were taken from the layout");
             }
+            inner.index.complete()?;
         }
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -1,6 +1,6 @@
 //! The one way bytes become a blob: append, checkpoint, commit. Uploads and transfers both use it.
 //!
-//! Pieces are gathered to 256 KiB, written here and hashed on another thread meanwhile. Every 8 MiB, or every second of
+//! Pieces are gathered to 256 KiB, written here and hashed on another thread meanwhile. Every 3 MiB, or every second of
 //! progress, data and then a checkpoint are synced beside the reception. Commit: hash compared → data synced → renamed →
 //! folder synced → index committed → acknowledged.
 
@@ -29,7 +29,8 @@ use crate::oci::{Algorithm, Digest, Hasher, Repository};
 const BATCH: usize = 256 << 10;
 /// Below this, hashing here is cheaper than on another thread.
 const HASH_INLINE: usize = 32 << 10;
-const CHECKPOINT_BYTES: u64 = 8 << 20;
+/// One checkpoint may be on its way while the bytes of the next come: twice this, and what the socket holds, can be lost.
+const CHECKPOINT_BYTES: u64 = 3 << 20;
 const CHECKPOINT_TIME: Duration = Duration::from_secs(1);
 
 type Job<T> = smol::Task<T>;
