@@ -116,7 +116,7 @@ fn a_link_that_drops_every_few_kilobytes_still_carries_a_blob_to_its_end() {
 fn a_stalled_transfer_is_noticed_and_goes_on_where_it_stood() {
     let Some(site) = plain("stall", 8 * MIB) else { return };
     site.on_blob(|before| if before == 0 { Fault::StallAfter(3 * MIB) } else { Fault::Pass });
-    site.store.pull(&site.reference()).ok();
+    site.store.run("pull", ["--plain-http", "--stall-timeout", "3s", &site.reference()]).ok();
     let crossed = site.crossed();
     assert!(
         crossed * 100 <= site.size() * 105,
@@ -218,7 +218,8 @@ fn retry_after_is_waited_for() {
 fn an_upstream_that_never_answers_is_given_up() {
     let Some(site) = plain("silence", MIB) else { return };
     site.link.on(|_, _| Fault::Silence);
-    site.store.pull(&site.reference()).exits(6).decent().complains(&[&site.link.host()]);
+    let said = site.store.run("pull", ["--plain-http", "--stall-timeout", "3s", &site.reference()]);
+    said.exits(6).decent().complains(&[&site.link.host()]);
 }
 
 #[test]

@@ -122,8 +122,7 @@ impl Inner {
                 if repair {
                     let mut batch = Batch::default();
                     self.forget_manifest(repository, &info.digest, &mut batch)?;
-                    self.index.commit(batch)?;
-                    self.layout.changed();
+                    self.commit_visible(batch)?;
                 }
                 report
                     .findings
@@ -152,8 +151,7 @@ impl Inner {
             if repair {
                 let mut batch = Batch::default();
                 batch.delete(index::key(Kind::Tag, repository, tag.as_str().as_bytes()));
-                self.index.commit(batch)?;
-                self.layout.changed();
+                self.commit_visible(batch)?;
             }
             report
                 .findings

@@ -288,8 +288,7 @@ impl Inner {
             }
         }
         if batch.len() > 0 {
-            self.index.commit(batch)?;
-            self.layout.changed();
+            self.commit_visible(batch)?;
         }
         Ok(manifests)
     }

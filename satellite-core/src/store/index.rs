@@ -34,8 +34,8 @@ use super::{
 use crate::oci::{Digest, Repository};
 
 const BALLAST: u64 = 4 << 20;
-/// The key of the record that a complete index has; no kind of key is called so.
-const COMPLETE: &[u8] = b"!complete";
+/// The key of the count of changes; no kind of key is called so. A new index gets it when it is complete.
+const SEQUENCE: &[u8] = b"!sequence";
 /// First byte of every record; a later format gets another.
 const VERSION: u8 = 1;
 
@@ -139,6 +139,7 @@ pub(super) fn split(key: &[u8]) -> Option<(Repository, &[u8])> {
 pub(super) struct Batch {
     inner: sled::Batch,
     count: usize,
+    counted: bool,
 }
 
 impl Batch {
@@ -154,6 +155,11 @@ impl Batch {
 
     pub(super) fn len(&self) -> usize {
         self.count
+    }
+
+    /// Counts this batch among the changes: an index that has fewer than `index.json` knows of lost some.
+    pub(super) fn count_it(&mut self) {
+        self.counted = true;
     }
 }
 
@@ -173,6 +179,8 @@ pub(super) struct Index {
     ballast: PathBuf,
     /// Found at the next start, it makes the index be set aside and rebuilt.
     marker: PathBuf,
+    /// Changes so far, as in its record.
+    sequence: Mutex<u64>,
     /// Batches applied, and how many of them are durable: one sync serves all that waited for it.
     applied: AtomicU64,
     durable: Mutex<u64>,
@@ -180,8 +188,9 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Opens the index below `private`, or begins a new one where it is absent or damaged.
-    pub(super) fn open(private: &Path) -> Result<(Self, Opened)> {
+    /// Opens the index below `private`, or begins a new one where it is absent or damaged. Damaged is also one with fewer
+    /// than `known` changes: sled takes a file whose end is missing for one that was never written further.
+    pub(super) fn open(private: &Path, known: u64) -> Result<(Self, Opened)> {
         let dir = private.join("index");
         let marker = private.join("index.damaged");
         let ballast = private.join("ballast");
@@ -196,7 +205,7 @@ impl Index {
             Err(e) if is_full(&e) && fs::remove_file(&ballast).is_ok() => guarded_open(&dir, &marker),
             other => other,
         };
-        let db = match opened {
+        let mut db = match opened {
             Err(e @ (sled::Error::Corruption { .. } | sled::Error::Unsupported(_))) => {
                 log::error!("the index is damaged ({e}): setting it aside");
                 set_aside = Some(put_aside(private, &dir)?);
@@ -204,6 +213,14 @@ impl Index {
             }
             other => other?,
         };
+        let mut sequence = sequence_of(&db)?;
+        if sequence.is_some_and(|s| s < known) {
+            log::error!("the index has {sequence:?} changes of {known}: it is damaged, setting it aside");
+            drop(db);
+            set_aside = Some(put_aside(private, &dir)?);
+            db = guarded_open(&dir, &marker)?;
+            sequence = None;
+        }
         let path = dir.join("db");
         let log = File::open(&path).at("open", &path)?;
         sync_dir(&dir)?;
@@ -213,21 +230,27 @@ impl Index {
             log,
             ballast,
             marker,
+            sequence: Mutex::new(sequence.unwrap_or(known)),
             applied: AtomicU64::new(0),
             durable: Mutex::new(0),
             syncs: AtomicU64::new(0),
         };
         index.renew_ballast();
         // An index that lost everything looks like a new one to sled; ours has a record from its beginning.
-        let state = if index.has(COMPLETE)? { Opened::AsItWas } else { Opened::Empty { set_aside } };
+        let state = if sequence.is_some() { Opened::AsItWas } else { Opened::Empty { set_aside } };
         Ok((index, state))
     }
 
     /// Says that a new index has all that there is; without it, the next start fills it again.
     pub(super) fn complete(&self) -> Result<()> {
         let mut batch = Batch::default();
-        batch.put(COMPLETE.to_vec(), vec![VERSION]);
+        batch.count_it();
         self.commit(batch)
+    }
+
+    /// Changes so far.
+    pub(super) fn sequence(&self) -> u64 {
+        *self.sequence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a few MiB that `open` can have on a full disk. Best effort: without it the index still works.
@@ -264,8 +287,14 @@ impl Index {
     }
 
     /// Applies a batch and returns when it is durable. Blocks for one sync, which waiting callers share.
-    pub(super) fn commit(&self, batch: Batch) -> Result<()> {
-        if batch.count > 0 {
+    pub(super) fn commit(&self, mut batch: Batch) -> Result<()> {
+        if batch.counted {
+            // Held until it is applied, so that the record only ever grows.
+            let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+            batch.inner.insert(SEQUENCE, encode(&(*sequence + 1))?);
+            self.checked(self.db.apply_batch(batch.inner))?;
+            *sequence += 1;
+        } else if batch.count > 0 {
             self.checked(self.db.apply_batch(batch.inner))?;
         }
         let mine = self.applied.fetch_add(1, Ordering::SeqCst) + 1;
@@ -337,6 +366,10 @@ fn open_db(dir: &Path) -> std::result::Result<sled::Db, sled::Error> {
         .flush_every_ms(None)
         .mode(sled::Mode::LowSpace)
         .open()
+}
+
+fn sequence_of(db: &sled::Db) -> Result<Option<u64>> {
+    db.get(SEQUENCE)?.map(|v| decode(&v)).transpose()
 }
 
 /// Opens sled, whose recovery can panic on a damaged file. Such a panic leaves the marker, so that the next start sets
@@ -413,23 +446,23 @@ mod tests {
         let repository: Repository = "a/b".parse().unwrap();
         let k = key(Kind::Pin, &repository, b"x");
         {
-            let (index, state) = Index::open(dir.path()).unwrap();
+            let (index, state) = Index::open(dir.path(), 0).unwrap();
             assert!(matches!(state, Opened::Empty { set_aside: None }));
             index.complete().unwrap();
             let mut batch = Batch::default();
             batch.put(k.clone(), vec![VERSION]);
             index.commit(batch).unwrap();
         }
-        let (index, state) = Index::open(dir.path()).unwrap();
+        let (index, state) = Index::open(dir.path(), 0).unwrap();
         assert!(matches!(state, Opened::AsItWas) && index.has(&k).unwrap());
         drop(index);
         File::create(dir.path().join("index.damaged")).unwrap();
-        let (index, state) = Index::open(dir.path()).unwrap();
+        let (index, state) = Index::open(dir.path(), 0).unwrap();
         assert!(matches!(state, Opened::Empty { set_aside: Some(_) }) && !index.has(&k).unwrap());
         index.complete().unwrap();
         drop(index);
         File::create(dir.path().join("index/db")).unwrap();
-        let (_, state) = Index::open(dir.path()).unwrap();
+        let (_, state) = Index::open(dir.path(), 0).unwrap();
         assert!(matches!(state, Opened::Empty { set_aside: None }));
     }
 }

@@ -1,7 +1,9 @@
 //! The data directory as an OCI image layout: `index.json` written from the index, and the index rebuilt from it.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
+    io::Read,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -24,6 +26,9 @@ const PINNED: &str = "io.satellite.pinned";
 /// The hosts that a repository was replicated from, separated by spaces.
 const ORIGINS: &str = "io.satellite.origins";
 
+/// How many changes of the index the layout has; in its first bytes, where [`written_at`] finds it.
+const SEQUENCE: &str = "io.satellite.sequence";
+
 /// Whether `index.json` is behind.
 #[derive(Default)]
 pub(super) struct State {
@@ -43,7 +48,19 @@ impl State {
 struct LayoutIndex {
     schema_version: u32,
     media_type: Option<String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
     manifests: Vec<Descriptor>,
+}
+
+/// How many changes of the index the layout at `path` has; 0 if it does not say. Reads no more than its beginning.
+pub(super) fn written_at(path: &Path) -> u64 {
+    let mut head = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(512).read_to_end(&mut head));
+    let text = read.ok().and_then(|_| std::str::from_utf8(&head).ok()).unwrap_or_default();
+    let mark = format!("\"{SEQUENCE}\":\"");
+    let digits = text.split_once(&mark).and_then(|(_, rest)| rest.split_once('"'));
+    digits.and_then(|(number, _)| number.parse().ok()).unwrap_or(0)
 }
 
 impl Store {
@@ -61,9 +78,17 @@ impl Inner {
         if !self.layout.behind.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
-        let written = self.layout_entries().and_then(|manifests| {
-            let index =
-                LayoutIndex { schema_version: 2, media_type: Some(media_type::OCI_INDEX.into()), manifests };
+        // Before the entries are read: what changes meanwhile is in them or is not, and is not counted.
+        let annotations = BTreeMap::from([(SEQUENCE.to_string(), self.index.sequence().to_string())]);
+        // The layout must never know of more than the index on the disk does.
+        let written = self.index.commit(super::Batch::default());
+        let written = written.and_then(|()| self.layout_entries()).and_then(|manifests| {
+            let index = LayoutIndex {
+                schema_version: 2,
+                media_type: Some(media_type::OCI_INDEX.into()),
+                annotations,
+                manifests,
+            };
             let bytes = serde_json::to_vec(&index).map_err(|_| Error::Record("layout"))?;
             write_durable(&self.files.layout_index(), &bytes)
         });

@@ -186,8 +186,7 @@ impl Store {
                 }
                 let mut batch = Batch::default();
                 batch.delete(key);
-                inner.index.commit(batch)?;
-                inner.layout.changed();
+                inner.commit_visible(batch)?;
                 Ok(true)
             })
             .await
@@ -211,8 +210,7 @@ impl Store {
                         batch.delete(index::key(Kind::Tag, &repository, tag.as_str().as_bytes()));
                     }
                 }
-                inner.index.commit(batch)?;
-                inner.layout.changed();
+                inner.commit_visible(batch)?;
                 Ok(true)
             })
             .await
@@ -230,7 +228,7 @@ impl Store {
                 }
                 let mut batch = Batch::default();
                 batch.delete(key);
-                inner.index.commit(batch)?;
+                inner.commit_visible(batch)?;
                 Ok(true)
             })
             .await
@@ -311,8 +309,7 @@ impl Inner {
             }
         }
         if batch.len() > 0 {
-            self.index.commit(batch)?;
-            self.layout.changed();
+            self.commit_visible(batch)?;
         }
         Ok(())
     }

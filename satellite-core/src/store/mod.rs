@@ -122,7 +122,7 @@ impl Store {
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
         let files = Files::create(dir)?;
         let lock = lock(&files.private().join("lock"), dir)?;
-        let (index, opened) = Index::open(&files.private())?;
+        let (index, opened) = Index::open(&files.private(), layout::written_at(&files.layout_index()))?;
         let inner = Inner {
             space: space::Space::new(dir, options.floor),
             pool: pool::Pool::new(options.threads),
@@ -147,6 +147,8 @@ impl Store {
                 log::warn!("there was no index: {count} manifests were taken from the layout");
             }
             inner.index.complete()?;
+            inner.layout.changed();
+            inner.refresh_layout()?;
         }
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -250,6 +252,14 @@ impl Inner {
         self.touch(digest);
         self.files.name_blob(from, digest)?;
         repository.map_or(Ok(()), |r| self.link(r, digest))
+    }
+
+    /// Commits what `index.json` shows too: it is behind then.
+    fn commit_visible(&self, mut batch: Batch) -> Result<()> {
+        batch.count_it();
+        self.index.commit(batch)?;
+        self.layout.changed();
+        Ok(())
     }
 
     fn link(&self, repository: &Repository, digest: &Digest) -> Result<()> {

@@ -4,7 +4,7 @@
 //! use satellite_tests::image::{Artifact, Image};
 //! let one = Image::new().file("message", b"hello").noise(100_000, 1).build();
 //! let both = Artifact::index(vec![one.clone(), Image::new().platform("linux/arm64/v8").build()]);
-//! assert_eq!(both.reach().len(), 5); // a layer of two, two configurations, two manifests
+//! assert_eq!(both.reach().len(), 7); // two layers, two configurations, two manifests, the index
 //! # assert_ne!(one.digest, both.digest);
 //! ```
 
