@@ -12,6 +12,8 @@ mod ops;
 mod output;
 mod progress;
 mod references;
+mod registries;
+mod signals;
 
 fn main() -> ExitCode {
     let args = cli::Args::parse();

@@ -1,18 +1,14 @@
 //! What the commands do to a store, whoever asked: the command line itself, or another process through the socket.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use satellite_core::{
-    net::{
-        Executor,
-        client::{ClientConfig, surf_client},
-    },
+    net::Executor,
     oci::{Digest, ImageReference, Manifest, Reference, Repository},
-    remote::{self, Credentials, DockerConfig, Scheme, Secret},
     replicate::{self, Connect, Replicator, Sink},
     store::Store,
     transfer::{self, Engine, Throttle},
@@ -24,6 +20,7 @@ use crate::{
     control::{Command, Failed, Upstream},
     exit::{Code, Failure, Result},
     references,
+    registries::Registries,
 };
 
 /// Told how far a check is: blobs and bytes.
@@ -244,63 +241,8 @@ impl Context {
     }
 }
 
-impl Upstream {
-    fn stall(&self) -> Duration {
-        Duration::from_millis(self.stall_ms)
-    }
-}
-
 fn value(of: &impl Serialize) -> Result<Value> {
     serde_json::to_value(of).map_err(|e| Failure::new(Code::Failed, e))
-}
-
-/// Clients of registries by host, made when first needed.
-struct Registries {
-    upstream: Upstream,
-    client: satellite_core::net::client::SurfClient,
-    made: Mutex<HashMap<String, remote::Registry>>,
-}
-
-impl Registries {
-    fn new(upstream: Upstream, executor: &Executor) -> Result<Self> {
-        let config = ClientConfig {
-            extra_roots: upstream.ca_files.clone(),
-            first_byte_timeout: upstream.stall(),
-            ..ClientConfig::from_env()
-        };
-        let client = surf_client(config, executor.clone()).map_err(|e| Failure::new(Code::Usage, e))?;
-        Ok(Self { upstream, client, made: Mutex::default() })
-    }
-}
-
-impl Connect for Registries {
-    fn connect(&self, host: &str) -> std::result::Result<remote::Registry, remote::Error> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(registry) = made.get(host) {
-            return Ok(registry.clone());
-        }
-        let credentials = match &self.upstream.login {
-            Some((user, password)) => {
-                Credentials::Password { user: user.clone(), password: Secret::new(password.as_str()) }
-            }
-            None => Credentials::Docker(DockerConfig::from_files(self.upstream.docker_config.clone())),
-        };
-        let scheme = match &self.upstream {
-            Upstream { plain_http: true, .. } => Scheme::Http,
-            Upstream { ca_files, .. } if ca_files.is_empty() => Scheme::Auto,
-            // Who names an authority means TLS, on loopback too.
-            _ => Scheme::Https,
-        };
-        let options = remote::Options {
-            scheme,
-            credentials,
-            stall_timeout: self.upstream.stall(),
-            ..remote::Options::default()
-        };
-        let registry = remote::Registry::new(host, options, self.client.clone())?;
-        made.insert(host.into(), registry.clone());
-        Ok(registry)
-    }
 }
 
 impl From<Failure> for Failed {

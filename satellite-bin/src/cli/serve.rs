@@ -21,13 +21,14 @@ use satellite_core::{
     store::{Options, Store},
 };
 
-use super::{DataDir, stop_signal};
+use super::DataDir;
 use crate::{
     control::server::ControlServer,
     exit::{Code, Failure, Result},
     human,
     ops::Context,
     output,
+    signals::stop_signal,
 };
 
 /// How often `index.json` is brought up to date, if anything changed.

@@ -15,9 +15,9 @@ use serde_json::Value;
 
 use super::{Command, Reply};
 use crate::{
-    cli::interrupted,
     exit::{Code, Failure, Result},
     ops::{Context, Progress},
+    signals::interrupted,
 };
 
 /// Does `command` on the store in `dir`, and gives what it answered.

@@ -20,6 +20,7 @@ use crate::oci::{Digest, Repository};
 
 mod arrival;
 mod checkpoint;
+mod claims;
 mod error;
 mod files;
 mod fsck;
@@ -85,7 +86,7 @@ struct Inner {
     options: Options,
     pool: pool::Pool,
     space: space::Space,
-    claims: uploads::Claims,
+    claims: claims::Claims,
     arrivals: Mutex<HashMap<Digest, Arc<Arrival>>>,
     gc: gc::State,
     /// Publishing holds it shared, the sweep of a garbage collection exclusively: nothing is published between the
@@ -127,7 +128,7 @@ impl Store {
             space: space::Space::new(dir, options.floor),
             pool: pool::Pool::new(options.threads),
             gc: gc::State::default(),
-            claims: uploads::Claims::default(),
+            claims: claims::Claims::default(),
             arrivals: Mutex::default(),
             gate: RwLock::new(()),
             layout: layout::State::default(),

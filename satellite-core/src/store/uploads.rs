@@ -1,51 +1,20 @@
 //! Blobs under way: uploads by clients and transfers by the replicator, one writer each.
 
 use std::{
-    collections::HashSet,
     fs,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use super::{
     Inner, Store,
     arrival::Arrival,
+    claims::Claim,
     error::{Context, Error, Result},
     files::random_u64,
     writer::{Resume, Writer},
 };
 use crate::oci::{Algorithm, Digest, Repository};
-
-/// Names of blobs under way that have a writer now.
-#[derive(Default)]
-pub(super) struct Claims(Mutex<HashSet<String>>);
-
-/// The right to write to one of them, given back on drop.
-pub(super) struct Claim {
-    inner: Arc<Inner>,
-    id: String,
-}
-
-impl Claim {
-    fn take(inner: &Arc<Inner>, id: String) -> Result<Self> {
-        let mut held = inner.claims.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !held.insert(id.clone()) {
-            return Err(Error::UploadBusy(id));
-        }
-        drop(held);
-        Ok(Self { inner: inner.clone(), id })
-    }
-
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.inner.claims.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-    }
-}
 
 /// What [`Store::receive`] found.
 pub enum Receive {
@@ -162,8 +131,8 @@ impl Inner {
             {
                 continue;
             }
-            let held = self.claims.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if !held.contains(id) && fs::remove_file(entry.path()).is_ok() {
+            let gone = self.claims.unless_held(id, || fs::remove_file(entry.path()).is_ok());
+            if gone == Some(true) {
                 files += 1;
                 bytes += meta.len();
             }

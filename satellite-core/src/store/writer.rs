@@ -19,9 +19,9 @@ use super::{
     Inner,
     arrival::{Arrival, Outcome},
     checkpoint::{Checkpoint, CheckpointFile},
+    claims::Claim,
     error::{Context, Error, Result},
     space::Reservation,
-    uploads::Claim,
 };
 use crate::oci::{Algorithm, Digest, Hasher, Repository};
 

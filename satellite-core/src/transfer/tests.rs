@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_lite::{future, stream};
+use futures_lite::{StreamExt, future, stream};
 
 use super::*;
 
