@@ -175,21 +175,7 @@ impl Store {
 
     /// Removes a tag. `false`: there is none.
     pub async fn remove_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool> {
-        let (inner, repository, tag) = (self.inner.clone(), repository.clone(), tag.clone());
-        self.inner
-            .pool
-            .run(move || {
-                let _gate = inner.gate.read().unwrap_or_else(PoisonError::into_inner);
-                let key = index::key(Kind::Tag, &repository, tag.as_str().as_bytes());
-                if !inner.index.has(&key)? {
-                    return Ok(false);
-                }
-                let mut batch = Batch::default();
-                batch.delete(key);
-                inner.commit_visible(batch)?;
-                Ok(true)
-            })
-            .await
+        self.remove_record(index::key(Kind::Tag, repository, tag.as_str().as_bytes())).await
     }
 
     /// Removes a manifest with all tags that point to it and its pin, at once. `false`: there is none.
@@ -218,20 +204,7 @@ impl Store {
 
     /// Lets go of a manifest that was held without a tag. `false`: it was not.
     pub async fn unpin(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
-        let (inner, repository, digest) = (self.inner.clone(), repository.clone(), digest.clone());
-        self.inner
-            .pool
-            .run(move || {
-                let key = index::key(Kind::Pin, &repository, &digest.key());
-                if !inner.index.has(&key)? {
-                    return Ok(false);
-                }
-                let mut batch = Batch::default();
-                batch.delete(key);
-                inner.commit_visible(batch)?;
-                Ok(true)
-            })
-            .await
+        self.remove_record(index::key(Kind::Pin, repository, &digest.key())).await
     }
 }
 

@@ -206,17 +206,22 @@ impl Store {
     /// Takes a blob from `repository`. Its bytes go with the next collection, if nobody else has it.
     /// `false`: the repository does not have it.
     pub async fn unlink_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
-        let (inner, repository, digest) = (self.inner.clone(), repository.clone(), digest.clone());
+        self.remove_record(index::key(Kind::Link, repository, &digest.key())).await
+    }
+
+    /// Removes one record, durably. `false`: it is not there.
+    async fn remove_record(&self, key: Vec<u8>) -> Result<bool> {
+        let inner = self.inner.clone();
         self.inner
             .pool
             .run(move || {
-                let key = index::key(Kind::Link, &repository, &digest.key());
+                let _gate = inner.gate.read().unwrap_or_else(PoisonError::into_inner);
                 if !inner.index.has(&key)? {
                     return Ok(false);
                 }
                 let mut batch = Batch::default();
                 batch.delete(key);
-                inner.index.commit(batch)?;
+                inner.commit_visible(batch)?;
                 Ok(true)
             })
             .await
