@@ -44,6 +44,8 @@ impl Registry {
                 }
             }
         }
+        // What was just asked for is not collected while it is being pulled, should its tag move meanwhile.
+        self.store.touch(&info.digest);
         let mut response = with_bytes(&info.media_type, raw);
         set(&mut response, DIGEST_HEADER, info.digest.as_str());
         set(&mut response, header::ETAG, format!("\"{}\"", info.digest));

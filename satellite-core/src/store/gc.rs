@@ -202,7 +202,11 @@ impl Inner {
     }
 
     fn collect(&self, grace: Duration) -> Result<GcReport> {
-        self.gc.inside().marks = Some(HashSet::new());
+        {
+            // Whoever publishes holds the gate: what is not marked by the barrier from now on is in the index by now.
+            let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            self.gc.inside().marks = Some(HashSet::new());
+        }
         let result = self.mark_held(grace).and_then(|()| self.sweep(grace));
         let mut inside = self.gc.inside();
         inside.marks = None;

@@ -46,7 +46,9 @@ enum Hash {
 /// Receives one blob.
 pub struct Writer {
     inner: Arc<Inner>,
-    claim: Claim,
+    /// Taken back before the arrival ends: who waited for that may want to write next.
+    claim: Option<Claim>,
+    id: String,
     path: PathBuf,
     checkpoints: PathBuf,
     file: Arc<File>,
@@ -105,7 +107,8 @@ impl Writer {
         Ok(Self {
             reservation: inner.space.reserve(0)?,
             inner: inner.clone(),
-            claim,
+            id: claim.id().into(),
+            claim: Some(claim),
             path,
             checkpoints,
             file: Arc::new(file),
@@ -132,7 +135,7 @@ impl Writer {
 
     /// Name of the upload.
     pub fn id(&self) -> &str {
-        self.claim.id()
+        &self.id
     }
 
     /// Where the next byte goes.
@@ -282,22 +285,17 @@ impl Writer {
                 inner.publish_blob(&path, &wanted, repository.as_ref())
             })
             .await;
-        if let Some(arrival) = self.arrival.take() {
-            arrival.end(match &stored {
-                Ok(()) => Outcome::Stored(size),
-                Err(e) => Outcome::Failed(e.to_string()),
-            });
-            self.inner.forget_arrival(&arrival);
-        }
         match stored {
             Ok(()) => {
                 let _ = fs::remove_file(&self.checkpoints);
+                self.finish(Outcome::Stored(size));
                 Ok(size)
             }
             Err(e) => {
                 if matches!(e, Error::DigestMismatch { .. }) {
                     self.remove();
                 }
+                self.finish(Outcome::Failed(e.to_string()));
                 Err(e)
             }
         }
@@ -305,8 +303,8 @@ impl Writer {
 
     /// Throws the bytes away.
     pub fn discard(mut self, why: &str) {
-        self.end_arrival(why);
         self.remove();
+        self.finish(Outcome::Failed(why.into()));
     }
 
     fn remove(&self) {
@@ -314,9 +312,11 @@ impl Writer {
         let _ = fs::remove_file(&self.path);
     }
 
-    fn end_arrival(&mut self, why: &str) {
+    /// Lets others write, and tells those who follow how it ended. Nothing is done to the files afterwards.
+    fn finish(&mut self, outcome: Outcome) {
+        drop(self.claim.take());
         if let Some(arrival) = self.arrival.take() {
-            arrival.end(Outcome::Failed(why.into()));
+            arrival.end(outcome);
             self.inner.forget_arrival(&arrival);
         }
     }
@@ -324,14 +324,14 @@ impl Writer {
     /// Ends a try that failed, keeping what came for the next one.
     pub async fn park(mut self, why: &str) -> Result<u64> {
         let offset = self.checkpoint().await;
-        self.end_arrival(why);
+        self.finish(Outcome::Failed(why.into()));
         offset
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.end_arrival("the transfer was given up");
+        self.finish(Outcome::Failed("the transfer was given up".into()));
     }
 }
 
