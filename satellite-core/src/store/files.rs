@@ -108,7 +108,7 @@ impl Files {
     }
 
     /// Gives synced data its name. Order: the caller synced the file; here it is renamed and the folder synced; only
-    /// then may the index name it.
+    /// then may a manifest name it, or anybody be told.
     pub(super) fn name_blob(&self, from: &Path, digest: &Digest) -> Result<()> {
         let to = self.blob(digest);
         fs::rename(from, &to).at("rename to", &to)?;

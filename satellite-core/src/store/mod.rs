@@ -252,12 +252,14 @@ impl Store {
 }
 
 impl Inner {
-    /// Names verified and synced data, and links it. The last steps of the order that makes it durable.
+    /// Links and names verified and synced data: the last steps of the order that makes it durable. The link goes first,
+    /// for it shows nothing while there is no file; the other way round, a kill between the two would leave an upload
+    /// that is gone and a blob that its repository does not have.
     fn publish_blob(&self, from: &Path, digest: &Digest, repository: Option<&Repository>) -> Result<()> {
         let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         self.touch(digest);
-        self.files.name_blob(from, digest)?;
-        repository.map_or(Ok(()), |r| self.link(r, digest))
+        repository.map_or(Ok(()), |r| self.link(r, digest))?;
+        self.files.name_blob(from, digest)
     }
 
     /// Commits what `index.json` shows too: it is behind then.

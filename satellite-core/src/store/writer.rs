@@ -1,8 +1,8 @@
 //! The one way bytes become a blob: append, checkpoint, commit. Uploads and transfers both use it.
 //!
 //! Pieces are gathered to 256 KiB, written here and hashed on another thread meanwhile. Every 3 MiB, or every second of
-//! progress, data and then a checkpoint are synced beside the reception. Commit: hash compared → data synced → renamed →
-//! folder synced → index committed → acknowledged.
+//! progress, data and then a checkpoint are synced beside the reception. Commit: hash compared → data synced → an
+//! upload's link committed → renamed → folder synced → acknowledged.
 
 use std::{
     fs::{self, File, OpenOptions},
