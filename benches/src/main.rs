@@ -1,0 +1,65 @@
+//! Measures `satellite` and its peers side by side in one run: CPU of the process per GiB, memory, bytes written.
+//!
+//! Times are of the machine and its neighbours; read the ratios.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod load;
+mod many;
+mod measure;
+mod peers;
+mod results;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use satellite_tests::dir::Dir;
+
+use load::{pull, push, replicate};
+use measure::Spent;
+use peers::{Content, Peer};
+use results::Results;
+
+/// Measures satellite side by side with nginx and docker-registry.
+#[derive(Parser)]
+struct Args {
+    /// Small sizes and one repetition: shows that it works, not how fast
+    #[arg(long)]
+    quick: bool,
+    /// Repetitions; the median counts
+    #[arg(long, default_value_t = 3)]
+    repeat: usize,
+    /// Write all samples to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() {
+    let args = Args::parse();
+    let (size, repeat, many) = if args.quick { (64 << 20, 1, 1000) } else { (1 << 30, args.repeat, 10_000) };
+    let dir = Dir::new();
+    let mut results = Results::new(size);
+    let content = Content::make(&dir.join("content"), size);
+    results.add("hash", "openssl", measure::openssl(&content.path));
+    for _ in 0..repeat {
+        for peer in Peer::start_all(&dir, &content) {
+            for clients in [1, 32] {
+                // The same bytes in all: what a client gets shrinks as their number grows.
+                let spent = Spent::of(peer.pid(), || pull(&peer, &content, clients));
+                results.add(&format!("pull, {clients} clients"), peer.name(), spent);
+            }
+        }
+        for peer in Peer::start_registries(&dir) {
+            results.add("push", peer.name(), Spent::of(peer.pid(), || push(&peer, &content)));
+        }
+        results.add("hash", "openssl", measure::openssl(&content.path));
+        for (name, spent) in replicate(&dir, &content) {
+            results.add("replicate", name, spent);
+        }
+    }
+    let idle = many::measure(&dir, many);
+    results.many(many, &idle);
+    print!("{}", results.table());
+    if let Some(path) = args.json {
+        std::fs::write(&path, format!("{:#}\n", results.json())).expect("the results' file");
+    }
+}

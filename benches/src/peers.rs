@@ -1,0 +1,166 @@
+//! The servers that are compared, each with the same blob.
+
+use std::{
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use satellite_tests::{
+    dir::Dir,
+    has,
+    http::Client,
+    image::{Artifact, Blob},
+    oci::noise,
+    ports,
+    process::Daemon,
+    registry::Registry,
+    satellite::{Server, Store},
+    skip,
+};
+
+/// A large blob, in a file, and a small image that names it.
+pub(crate) struct Content {
+    pub(crate) path: PathBuf,
+    pub(crate) size: u64,
+    pub(crate) digest: String,
+    pub(crate) config: Blob,
+    pub(crate) manifest: String,
+}
+
+impl Content {
+    /// Incompressible bytes of that size.
+    pub(crate) fn make(dir: &Path, size: u64) -> Self {
+        fs::create_dir_all(dir).unwrap();
+        let path = dir.join("blob");
+        let mut file = fs::File::create(&path).unwrap();
+        let piece = noise(1 << 20, 7);
+        for n in 0..size >> 20 {
+            // Each piece differs, so that nothing can be shared.
+            file.write_all(&n.to_le_bytes()).unwrap();
+            file.write_all(&piece[8..]).unwrap();
+        }
+        let out =
+            Command::new("openssl").args(["dgst", "-sha256", "-r"]).arg(&path).output().expect("openssl");
+        let digest = format!("sha256:{}", String::from_utf8_lossy(&out.stdout).split(' ').next().unwrap());
+        let config = Blob::new("application/vnd.oci.image.config.v1+json", b"{}".to_vec());
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"{}","digest":"{}","size":2}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":{size}}}]}}"#,
+            config.media_type, config.digest
+        );
+        Self { path, size, digest, config, manifest }
+    }
+}
+
+enum Kind {
+    Satellite(Server),
+    Registry(Registry),
+    Nginx { _daemon: Daemon, address: SocketAddr },
+}
+
+/// A running server.
+pub(crate) struct Peer {
+    kind: Kind,
+    pid: u32,
+}
+
+impl Peer {
+    pub(crate) fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Satellite(_) => "satellite",
+            Kind::Registry(_) => "docker-registry",
+            Kind::Nginx { .. } => "nginx",
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        match &self.kind {
+            Kind::Satellite(server) => server.address(),
+            Kind::Registry(registry) => registry.address(),
+            Kind::Nginx { address, .. } => *address,
+        }
+    }
+
+    /// The path under which it has the content's blob.
+    pub(crate) fn blob(&self, content: &Content) -> String {
+        match self.kind {
+            Kind::Nginx { .. } => "/blob".into(),
+            _ => format!("/v2/bench/blobs/{}", content.digest),
+        }
+    }
+
+    /// All of them with the content in them.
+    pub(crate) fn start_all(dir: &Dir, content: &Content) -> Vec<Self> {
+        let mut peers = Self::start_registries(dir);
+        for peer in &peers {
+            fill(peer, content);
+        }
+        if has("nginx") || Path::new("/usr/sbin/nginx").exists() {
+            peers.push(nginx(dir, content));
+        } else {
+            skip("nginx", "it is not installed; tests/install gets it");
+        }
+        peers
+    }
+
+    /// Those that can be pushed to, empty.
+    pub(crate) fn start_registries(dir: &Dir) -> Vec<Self> {
+        let place = dir.join("store");
+        let _ = fs::remove_dir_all(&place);
+        let mut server = Store::at(&place).serve();
+        let mut peers = vec![Self { pid: server.daemon().pid(), kind: Kind::Satellite(server) }];
+        if Registry::available() {
+            let mut registry = Registry::start();
+            peers.push(Self { pid: registry.daemon().pid(), kind: Kind::Registry(registry) });
+        } else {
+            skip("docker-registry", "it is not installed; tests/install gets it");
+        }
+        peers
+    }
+}
+
+/// Puts blob, configuration and manifest into a registry.
+pub(crate) fn fill(peer: &Peer, content: &Content) {
+    crate::load::push(peer, content);
+    let client = Client::new(peer.address());
+    content.config.try_push(&client, "bench").expect("the configuration");
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    client.put("/v2/bench/manifests/v1", kind, content.manifest.as_bytes()).expect(201);
+}
+
+fn nginx(dir: &Dir, content: &Content) -> Peer {
+    let (port, root) = (ports::free(), dir.join("nginx"));
+    fs::create_dir_all(&root).unwrap();
+    let conf = root.join("nginx.conf");
+    let text = format!(
+        "worker_processes 1; daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{ access_log off; sendfile on; default_type application/octet-stream;\n\
+           client_body_temp_path {root}/t; proxy_temp_path {root}/t; fastcgi_temp_path {root}/t; uwsgi_temp_path {root}/t; scgi_temp_path {root}/t;\n\
+           server {{ listen 127.0.0.1:{port}; root {}; }} }}\n",
+        content.path.parent().unwrap().display(),
+        root = root.display()
+    );
+    fs::write(&conf, text).unwrap();
+    let program = if has("nginx") { "nginx" } else { "/usr/sbin/nginx" };
+    let daemon = Daemon::start("nginx", Command::new(program).arg("-c").arg(&conf), &root.join("log"));
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    ports::wait_open(address, Duration::from_secs(20));
+    Peer { pid: daemon.pid(), kind: Kind::Nginx { _daemon: daemon, address } }
+}
+
+/// Small images by the thousand, for stores with many blobs.
+pub(crate) fn small_image(n: usize) -> Artifact {
+    let seed = n as u64;
+    satellite_tests::image::Image::new()
+        .layer(Blob::noise(200, seed))
+        .layer(Blob::noise(200, seed + (1 << 32)))
+        .build()
+}
