@@ -66,6 +66,27 @@ pub(crate) fn push(peer: &Peer, content: &Content) {
     assert!(answer.starts_with("HTTP/1.1 201"), "{}: {answer}", peer.name());
 }
 
+/// Plain reception and writing, without hash, checkpoints or index: what any program pays for these bytes here.
+pub(crate) fn receive(address: &str, path: &str, file: &str) {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").unwrap();
+    let mut file = File::create(file).expect("a file");
+    let mut buffer = vec![0; 256 << 10];
+    let mut filled = 0;
+    loop {
+        let n = stream.read(&mut buffer[filled..]).expect("bytes");
+        filled += n;
+        if n == 0 || filled == buffer.len() {
+            file.write_all(&buffer[..filled]).expect("room");
+            filled = 0;
+        }
+        if n == 0 {
+            break;
+        }
+    }
+    file.sync_data().expect("a sync");
+}
+
 /// The image from a satellite into an empty store; and the same by skopeo, into a layout.
 pub(crate) fn replicate(dir: &Dir, content: &Content) -> Vec<(&'static str, Spent)> {
     let peers = Peer::start_registries(dir);
@@ -77,6 +98,10 @@ pub(crate) fn replicate(dir: &Dir, content: &Content) -> Vec<(&'static str, Spen
     let mut pull = command(["pull", "--data-dir", to.to_str().unwrap(), "--all-platforms", &image]);
     let mut all = vec![("satellite", Spent::of_command(pull.stdout(Stdio::null()).stderr(Stdio::null())))];
     let _ = std::fs::remove_dir_all(&to);
+    let mut plain = Command::new(std::env::current_exe().expect("our own path"));
+    plain.args(["--receive", &upstream.address().to_string(), &upstream.blob(content)]).arg(&to);
+    all.push(("plain receive and write", Spent::of_command(&mut plain)));
+    std::fs::remove_file(&to).expect("what was received");
     if satellite_tests::has("skopeo") {
         let mut skopeo = Command::new("skopeo");
         skopeo.args(["copy", "--quiet", "--src-tls-verify=false", &format!("docker://{image}")]);

@@ -31,10 +31,16 @@ struct Args {
     /// Write all samples to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Receives URL-PATH from ADDR:PORT into a file, and syncs it: what a child of this program does, to be measured
+    #[arg(long, hide = true, num_args = 3)]
+    receive: Option<Vec<String>>,
 }
 
 fn main() {
     let args = Args::parse();
+    if let Some([address, path, file]) = args.receive.as_deref() {
+        return load::receive(address, path, file);
+    }
     let (size, repeat, many) = if args.quick { (64 << 20, 1, 1000) } else { (1 << 30, args.repeat, 10_000) };
     let dir = Dir::new();
     let mut results = Results::new(size);

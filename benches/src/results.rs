@@ -44,6 +44,11 @@ impl Results {
         median(samples.into_iter().flatten().map(|s| s.cpu / self.gib).collect())
     }
 
+    /// What hashing, receiving and writing the bytes cost on this machine, done by programs that do nothing else.
+    fn floor(&self) -> f64 {
+        self.cpu("hash", "openssl") + self.cpu("replicate", "plain receive and write")
+    }
+
     fn worst(&self, what: &str, who: &str, of: impl Fn(&Spent) -> f64) -> f64 {
         let samples = self.samples.get(&(what.into(), who.into()));
         samples.into_iter().flatten().map(of).fold(f64::NAN, f64::max)
@@ -69,6 +74,16 @@ impl Results {
             ),
             ("CPU of a push / openssl".into(), ratio("push", "hash", "openssl"), 1.75),
             ("CPU of a replication / openssl".into(), ratio("replicate", "hash", "openssl"), 1.75),
+            (
+                "CPU of a push / (openssl + plain receive and write)".into(),
+                self.cpu("push", "satellite") / self.floor(),
+                1.15,
+            ),
+            (
+                "CPU of a replication / (openssl + plain receive and write)".into(),
+                self.cpu("replicate", "satellite") / self.floor(),
+                1.15,
+            ),
             ("peak MiB of 32 pulls".into(), peak("pull, 32 clients"), 16.0),
             ("peak MiB of a push".into(), peak("push"), 16.0),
             ("peak MiB of a replication".into(), peak("replicate"), 16.0),
