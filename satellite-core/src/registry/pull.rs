@@ -63,11 +63,12 @@ impl Registry {
         if !self.store.is_linked(&call.repository, digest)? {
             return Err(unknown());
         }
-        let blob = self.store.open_blob(digest)?.ok_or_else(unknown)?;
         if call.method == http::Method::HEAD {
-            // A pusher that is told that the blob is here will build on it.
+            // A pusher that is told that the blob is here will build on it. First: a collection that has not removed
+            // it yet then keeps it.
             self.store.touch(digest);
         }
+        let blob = self.store.open_blob(digest)?.ok_or_else(unknown)?;
         let etag = format!("\"{digest}\"");
         if not_modified(call, digest) {
             let mut response = respond(StatusCode::NOT_MODIFIED);

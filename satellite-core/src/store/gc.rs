@@ -55,6 +55,24 @@ struct Inside {
     recent: HashMap<u128, Instant>,
 }
 
+impl Inside {
+    /// Whether the collection under way must keep this.
+    fn is_marked(&self, name: u128) -> bool {
+        self.marks.as_ref().is_none_or(|m| m.contains(&name))
+    }
+
+    /// Whether it is leased or too young to be collected. The clock's jumps keep too much, never too little.
+    fn is_fresh(&self, digest: &Digest, stat: Option<Stat>, grace: Duration) -> bool {
+        if self.leases.contains_key(digest)
+            || self.recent.get(&digest.prefix128()).is_some_and(|t| t.elapsed() < grace)
+        {
+            return true;
+        }
+        let age = stat.and_then(|s| SystemTime::now().duration_since(s.modified?).ok());
+        stat.is_some() && age.is_none_or(|a| a < grace)
+    }
+}
+
 impl State {
     fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,6 +131,17 @@ impl Inner {
             let median = *median;
             inside.recent.retain(|_, t| *t > median);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_collecting(&self) -> bool {
+        self.gc.inside().marks.is_some()
+    }
+
+    /// Makes a name as old as its file.
+    #[cfg(test)]
+    pub(super) fn untouch(&self, digest: &Digest) {
+        self.gc.inside().recent.remove(&digest.prefix128());
     }
 
     /// The write barrier: marks a manifest that is being published, and all it reaches.
@@ -184,21 +213,12 @@ impl Inner {
         marks.insert(names[0])
     }
 
-    /// Whether the collection under way must keep this.
     fn is_marked(&self, name: u128) -> bool {
-        self.gc.inside().marks.as_ref().is_none_or(|m| m.contains(&name))
+        self.gc.inside().is_marked(name)
     }
 
-    /// Whether it is leased or too young to be collected. The clock's jumps keep too much, never too little.
     fn is_fresh(&self, digest: &Digest, stat: Option<Stat>, grace: Duration) -> bool {
-        let inside = self.gc.inside();
-        if inside.leases.contains_key(digest)
-            || inside.recent.get(&digest.prefix128()).is_some_and(|t| t.elapsed() < grace)
-        {
-            return true;
-        }
-        let age = stat.and_then(|s| SystemTime::now().duration_since(s.modified?).ok());
-        stat.is_some() && age.is_none_or(|a| a < grace)
+        self.gc.inside().is_fresh(digest, stat, grace)
     }
 
     fn collect(&self, grace: Duration) -> Result<GcReport> {
@@ -210,7 +230,7 @@ impl Inner {
         let result = self.mark_held(grace).and_then(|()| self.sweep(grace));
         let mut inside = self.gc.inside();
         inside.marks = None;
-        inside.recent.retain(|_, t| t.elapsed() < grace.max(Duration::from_secs(60)));
+        inside.recent.retain(|_, t| t.elapsed() < grace.max(self.options.grace));
         result
     }
 
@@ -279,9 +299,12 @@ impl Inner {
         let mut batch = Batch::default();
         let mut manifests = 0;
         for digest in doomed {
-            if self.is_marked(link_mark(repository, digest))
-                || self.is_fresh(digest, self.files.stat(digest)?, grace)
-            {
+            if self.is_marked(link_mark(repository, digest)) {
+                continue;
+            }
+            if self.is_fresh(digest, self.files.stat(digest)?, grace) {
+                // Since it was looked at while marking: what stays keeps what it reaches.
+                self.mark_all(repository, vec![digest.clone()])?;
                 continue;
             }
             match kind {
@@ -314,11 +337,14 @@ impl Inner {
             for digest in chunk {
                 let stat = self.files.stat(digest)?;
                 let Some(Stat { size, .. }) = stat else { continue };
-                if self.is_marked(digest.prefix128()) || self.is_fresh(digest, stat, grace) {
+                // Held until it is gone: who touches a blob and then finds it can count on it.
+                let inside = self.gc.inside();
+                if inside.is_marked(digest.prefix128()) || inside.is_fresh(digest, stat, grace) {
                     continue;
                 }
                 let path = self.files.blob(digest);
                 fs::remove_file(&path).at("remove", &path)?;
+                drop(inside);
                 report.blobs += 1;
                 report.bytes += size;
             }

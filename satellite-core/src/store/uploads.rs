@@ -77,10 +77,11 @@ impl Store {
                 if let Some(arrival) = arrivals.get(&digest) {
                     return Ok(Receive::Join(arrival.clone()));
                 }
+                // First: a collection that has not removed it yet then keeps it.
+                inner.touch(&digest);
                 if let Some(stat) =
                     inner.files.stat(&digest)?.filter(|s| expected.is_none_or(|e| e == s.size))
                 {
-                    inner.touch(&digest);
                     return Ok(Receive::Present(stat.size));
                 }
                 let claim = Claim::take(&inner, format!("t-{}-{}", digest.algorithm(), digest.hex()))?;

@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -281,6 +281,8 @@ impl Writer {
                 if actual != wanted {
                     return Err(Error::DigestMismatch { expected: wanted, actual });
                 }
+                // Its age counts from now, not from the last byte: an upload may have rested for days.
+                file.set_modified(SystemTime::now()).at("date", &path)?;
                 file.sync_data().at("sync", &path)?;
                 inner.publish_blob(&path, &wanted, repository.as_ref())
             })
