@@ -22,7 +22,8 @@ impl Registry {
         gone.then(|| respond(StatusCode::ACCEPTED)).ok_or_else(unknown)
     }
 
-    /// Takes the blob from this repository; the bytes go with the next collection, if nobody else has it.
+    /// Takes the blob from this repository; the bytes go with the next collection, if nobody else has it. One that an
+    /// image here names is refused: the image would be there and could not be pulled.
     pub(super) async fn delete_blob(&self, call: &Call<'_>, digest: &Digest) -> Answer {
         let gone = self.store.unlink_blob(&call.repository, digest).await?;
         let unknown =

@@ -115,6 +115,10 @@ impl From<store::Error> for Failure {
             E::Incomplete { missing, .. } => {
                 Self::new(Code::ManifestBlobUnknown, &text).detail(json!({"digest": missing.as_str()}))
             }
+            E::BlobInUse { digest, manifest, .. } => Self::new(Code::Denied, &text)
+                .status(StatusCode::METHOD_NOT_ALLOWED)
+                .header(header::ALLOW, "GET, HEAD")
+                .detail(json!({"digest": digest.as_str(), "manifest": manifest.as_str()})),
             E::BlobUnknown(_) => Self::new(Code::BlobUnknown, &text),
             E::ManifestUnknown(..) => Self::new(Code::ManifestUnknown, &text),
             E::UploadUnknown(_) => Self::new(Code::BlobUploadUnknown, &text),

@@ -81,6 +81,16 @@ pub enum Error {
         /// The first thing missing.
         missing: Digest,
     },
+    /// An image would lose a blob.
+    #[error("{digest} is part of {manifest} in {repository}: remove that first")]
+    BlobInUse {
+        /// The repository.
+        repository: Repository,
+        /// The blob.
+        digest: Digest,
+        /// A manifest that names it.
+        manifest: Digest,
+    },
     /// No such upload, or of another repository.
     #[error("upload {0} is unknown")]
     UploadUnknown(String),

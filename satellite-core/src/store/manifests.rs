@@ -287,6 +287,19 @@ impl Inner {
         Ok(())
     }
 
+    /// A manifest of the repository that names the blob.
+    pub(super) fn user_of(&self, repository: &Repository, blob: &Digest) -> Result<Option<Digest>> {
+        for info in self.manifests(repository, None) {
+            let info = info?;
+            let raw = self.read_small(&info.digest, Some(info.size))?;
+            let manifest = raw.and_then(|raw| Manifest::parse(raw, Some(&info.media_type)).ok());
+            if manifest.is_some_and(|m| m.blobs.iter().any(|b| b.digest == *blob)) {
+                return Ok(Some(info.digest));
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) fn origins(&self, repository: &Repository) -> Result<Vec<String>> {
         let prefix = index::key(Kind::Origin, repository, &[]);
         let hosts = self.index.scan(&prefix, None);

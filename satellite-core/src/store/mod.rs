@@ -203,10 +203,30 @@ impl Store {
         self.inner.touch(digest);
     }
 
-    /// Takes a blob from `repository`. Its bytes go with the next collection, if nobody else has it.
-    /// `false`: the repository does not have it.
+    /// Takes a blob from `repository`. Its bytes go with the next collection, if nobody else has it. A blob that one of
+    /// the repository's manifests names stays: [`Error::BlobInUse`]. `false`: the repository does not have it.
+    ///
+    /// Reads all its manifests, since nothing else says who names a blob.
     pub async fn unlink_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
-        self.remove_record(index::key(Kind::Link, repository, &digest.key())).await
+        let (inner, repository, digest) = (self.inner.clone(), repository.clone(), digest.clone());
+        self.inner
+            .pool
+            .run(move || {
+                // Exclusive: a manifest that is put at the same time must find the link, or make it.
+                let _gate = inner.gate.write().unwrap_or_else(PoisonError::into_inner);
+                let key = index::key(Kind::Link, &repository, &digest.key());
+                if !inner.index.has(&key)? {
+                    return Ok(false);
+                }
+                if let Some(manifest) = inner.user_of(&repository, &digest)? {
+                    return Err(Error::BlobInUse { repository, digest, manifest });
+                }
+                let mut batch = Batch::default();
+                batch.delete(key);
+                inner.index.commit(batch)?;
+                Ok(true)
+            })
+            .await
     }
 
     /// Removes one record, durably. `false`: it is not there.
