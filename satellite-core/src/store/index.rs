@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -181,6 +181,8 @@ pub(super) struct Index {
     marker: PathBuf,
     /// Changes so far, as in its record.
     sequence: Mutex<u64>,
+    /// Whether it has that record: not while it is being filled.
+    complete: AtomicBool,
     /// Batches applied, and how many of them are durable: one sync serves all that waited for it.
     applied: AtomicU64,
     durable: Mutex<u64>,
@@ -231,6 +233,7 @@ impl Index {
             ballast,
             marker,
             sequence: Mutex::new(sequence.unwrap_or(known)),
+            complete: sequence.is_some().into(),
             applied: AtomicU64::new(0),
             durable: Mutex::new(0),
             syncs: AtomicU64::new(0),
@@ -243,6 +246,7 @@ impl Index {
 
     /// Says that a new index has all that there is; without it, the next start fills it again.
     pub(super) fn complete(&self) -> Result<()> {
+        self.complete.store(true, Ordering::SeqCst);
         let mut batch = Batch::default();
         batch.count_it();
         self.commit(batch)
@@ -288,7 +292,7 @@ impl Index {
 
     /// Applies a batch and returns when it is durable. Blocks for one sync, which waiting callers share.
     pub(super) fn commit(&self, mut batch: Batch) -> Result<()> {
-        if batch.counted {
+        if batch.counted && self.complete.load(Ordering::SeqCst) {
             // Held until it is applied, so that the record only ever grows.
             let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
             batch.inner.insert(SEQUENCE, encode(&(*sequence + 1))?);

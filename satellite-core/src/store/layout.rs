@@ -19,7 +19,8 @@ use crate::oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag, media
 
 /// image-spec's annotation for a name in a layout; ours is `REPOSITORY:TAG`.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// The repository of a manifest without a tag.
+/// The repository of an entry. Its presence also says that a store wrote the entry, and that every manifest of the
+/// repository has one: without it, the children of an index are taken with the index.
 const REPOSITORY: &str = "io.satellite.repository";
 /// Set on a manifest that is held without a tag.
 const PINNED: &str = "io.satellite.pinned";
@@ -30,11 +31,17 @@ const ORIGINS: &str = "io.satellite.origins";
 const SEQUENCE: &str = "io.satellite.sequence";
 
 /// Whether `index.json` is behind.
-#[derive(Default)]
 pub(super) struct State {
     behind: AtomicBool,
     /// One long job (collection, check, layout) at a time.
     pub(super) turn: async_lock::Mutex<()>,
+}
+
+impl Default for State {
+    /// Behind: what changed before a crash may not be in it.
+    fn default() -> Self {
+        Self { behind: AtomicBool::new(true), turn: async_lock::Mutex::default() }
+    }
 }
 
 impl State {
@@ -108,6 +115,7 @@ impl Inner {
                 |digest: &Digest, record: &super::index::ManifestRecord, name: &str, value: String| {
                     let mut descriptor = Descriptor::new(&record.media_type, digest.clone(), record.size);
                     descriptor.annotations.insert(name.into(), value);
+                    descriptor.annotations.insert(REPOSITORY.into(), repository.to_string());
                     descriptor
                 };
             for item in self.tags(&repository, None) {
@@ -190,18 +198,26 @@ impl Inner {
                 .map(String::from)
                 .collect(),
         };
-        self.take_manifest(&repository, &entry.digest, &entry.media_type, &put)?;
+        let with_children = !entry.annotations.contains_key(REPOSITORY);
+        self.take_manifest(&repository, &entry.digest, &entry.media_type, &put, with_children)?;
         Ok(true)
     }
 
-    /// Takes a manifest whose file is there, and the children of an index with it.
-    fn take_manifest(&self, repository: &Repository, digest: &Digest, kind: &str, put: &Put) -> Result<()> {
+    /// Takes a manifest whose file is there, and the children of an index with it where they have no entries.
+    fn take_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        kind: &str,
+        put: &Put,
+        with_children: bool,
+    ) -> Result<()> {
         let reference = || Reference::Digest(digest.clone());
         let raw = self
             .read_small(digest, None)?
             .ok_or_else(|| Error::ManifestUnknown(repository.clone(), reference()))?;
         let manifest = Manifest::parse(raw, Some(kind))?;
-        for child in &manifest.children {
+        for child in manifest.children.iter().filter(|_| with_children) {
             // Two levels: an index of indexes is allowed, deeper ones nobody makes.
             if self.files.stat(&child.digest)?.is_some() && !media_type::is_index(&child.media_type) {
                 self.take_manifest(
@@ -209,6 +225,7 @@ impl Inner {
                     &child.digest,
                     &child.media_type,
                     &Put { sparse: Sparse::Children, ..Put::default() },
+                    false,
                 )?;
             }
         }
