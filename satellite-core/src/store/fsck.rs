@@ -1,11 +1,11 @@
 //! Checking the store: every name against its bytes, every record against its files.
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt, sync::PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Inner, Store,
+    Inner, ManifestInfo, Store,
     error::{Context, Result},
     files::sync_dir,
     index::{self, Batch, Kind},
@@ -92,6 +92,12 @@ impl Inner {
             report.bytes += size;
             if actual != digest {
                 if repair {
+                    // Not one that was written anew while this one was read.
+                    let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+                    let now = fs::symlink_metadata(&path);
+                    if now.ok().map(|m| m.ino()) != file.metadata().ok().map(|m| m.ino()) {
+                        return Ok(());
+                    }
                     let aside =
                         self.files.quarantine().join(format!("{}-{}", digest.algorithm(), digest.hex()));
                     fs::rename(&path, &aside).at("set aside", &path)?;
@@ -115,11 +121,13 @@ impl Inner {
         for info in self.manifests(repository, None) {
             let info = info?;
             report.manifests += 1;
-            let raw = self.read_small(&info.digest, Some(info.size))?;
-            let whole = raw.filter(|raw| Digest::of(info.digest.algorithm(), raw) == info.digest);
-            let parsed = whole.and_then(|raw| Manifest::parse(raw, Some(&info.media_type)).ok());
-            let Some(manifest) = parsed else {
+            let Some(manifest) = self.read_whole(&info)? else {
                 if repair {
+                    // Not one that was put again since it was looked at.
+                    let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+                    if self.read_whole(&info)?.is_some() {
+                        continue;
+                    }
                     let mut batch = Batch::default();
                     self.forget_manifest(repository, &info.digest, &mut batch)?;
                     self.commit_visible(batch)?;
@@ -142,6 +150,13 @@ impl Inner {
         Ok(())
     }
 
+    /// A manifest, if its bytes are there and what its name says.
+    fn read_whole(&self, info: &ManifestInfo) -> Result<Option<Manifest>> {
+        let raw = self.read_small(&info.digest, Some(info.size))?;
+        let whole = raw.filter(|raw| Digest::of(info.digest.algorithm(), raw) == info.digest);
+        Ok(whole.and_then(|raw| Manifest::parse(raw, Some(&info.media_type)).ok()))
+    }
+
     fn fsck_tags(&self, repository: &Repository, repair: bool, report: &mut FsckReport) -> Result<()> {
         for item in self.tags(repository, None) {
             let (tag, digest) = item?;
@@ -149,6 +164,13 @@ impl Inner {
                 continue;
             }
             if repair {
+                // Not one that was set since it was looked at.
+                let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+                if self.tag(repository, &tag)?.is_none_or(|t| t.digest.0 != digest)
+                    || self.index.has(&index::key(Kind::Manifest, repository, &digest.key()))?
+                {
+                    continue;
+                }
                 let mut batch = Batch::default();
                 batch.delete(index::key(Kind::Tag, repository, tag.as_str().as_bytes()));
                 self.commit_visible(batch)?;
