@@ -12,6 +12,8 @@ use super::{Digest, DigestError, Platform, media_type};
 pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
 /// The most children, layers or annotations walked in one manifest.
 const MAX_ENTRIES: usize = 100_000;
+/// The longest media type.
+const MAX_MEDIA_TYPE: usize = 255;
 
 /// A reference to content: what it is, its name, its size (image-spec, "Content Descriptors").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,9 @@ pub enum ManifestError {
     /// Docker's first format, which names its layers in another way and is not served by anybody any more.
     #[error("Docker schema 1 manifests are not supported: build or push the image again")]
     Schema1,
+    /// A media type that is none (RFC 6838 §4.2: 127 bytes on each side of the slash).
+    #[error("the manifest's media type has {0} bytes, more than the {MAX_MEDIA_TYPE} allowed")]
+    MediaTypeLength(usize),
     /// It names content by a digest that is none.
     #[error("the manifest names {0}")]
     Digest(#[from] DigestError),
@@ -152,6 +157,9 @@ impl Manifest {
             || envelope.fs_layers.is_some()
         {
             return Err(ManifestError::Schema1);
+        }
+        if media_type.len() > MAX_MEDIA_TYPE {
+            return Err(ManifestError::MediaTypeLength(media_type.len()));
         }
         let mut manifest = Self {
             media_type,
