@@ -28,6 +28,8 @@ pub mod gc;
 mod index;
 mod layout;
 mod manifests;
+#[cfg(test)]
+mod model_tests;
 mod pool;
 mod space;
 #[cfg(test)]

@@ -341,3 +341,149 @@ fn a_full_disk_is_refused_before_a_byte_is_written() {
         assert!(writer.reserve(1).unwrap_err().is_no_space());
     });
 }
+
+/// A repository with one tagged image of one blob, in a store that is closed.
+fn image_at_rest(dir: &Path, refresh: bool) -> (Repository, Digest) {
+    let (repo, a) = (repository("r"), noise(1, 1000));
+    let (digest, manifest) = image(&[&a], None);
+    let store = open(dir);
+    smol::block_on(async {
+        push(&store, &repo, &a).await;
+        store.put_manifest(&repo, &digest, manifest, tagged("v")).await.unwrap();
+        if refresh {
+            store.refresh_layout().await.unwrap();
+        }
+    });
+    (repo, digest)
+}
+
+fn is_tagged(store: &Store, repository: &Repository, digest: &Digest) -> bool {
+    store.tag(repository, &"v".parse().unwrap()).unwrap().is_some_and(|t| t.digest == *digest)
+}
+
+#[test]
+fn a_collection_does_not_begin_between_a_publishers_look_at_it_and_its_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let publishing = store.inner.gate.read().unwrap();
+    std::thread::scope(|scope| {
+        let collection = scope.spawn(|| smol::block_on(store.gc(NO_GRACE)).unwrap());
+        let begun = Instant::now();
+        while !store.inner.is_collecting() && begun.elapsed() < Duration::from_millis(50) {
+            std::thread::yield_now();
+        }
+        assert!(!store.inner.is_collecting(), "what is being published would not be marked");
+        drop(publishing);
+        collection.join().unwrap();
+    });
+}
+
+#[test]
+fn a_rebuild_that_a_crash_ended_is_done_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (repo, digest) = image_at_rest(dir.path(), true);
+    let private = dir.path().join(".satellite");
+    fs::remove_dir_all(private.join("index")).unwrap();
+    // A new index with the first of its changes, and then nothing: the process ended.
+    let known = layout::written_at(&dir.path().join("index.json"));
+    let (index, _) = Index::open(&private, known).unwrap();
+    let mut batch = Batch::default();
+    batch.put(index::key(Kind::Link, &repo, &digest.key()), Vec::new());
+    batch.count_it();
+    index.commit(batch).unwrap();
+    drop(index);
+    assert!(is_tagged(&open(dir.path()), &repo, &digest));
+}
+
+#[test]
+fn an_index_file_that_a_power_cut_left_empty_is_not_taken_for_a_new_one() {
+    for left in [0, 700_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let (repo, digest) = image_at_rest(dir.path(), true);
+        fs::write(dir.path().join(".satellite/index/db"), vec![0; left]).unwrap();
+        assert!(is_tagged(&open(dir.path()), &repo, &digest), "{left} zero bytes");
+    }
+}
+
+#[test]
+fn what_a_crash_kept_out_of_the_layout_comes_into_it_with_the_next_refresh() {
+    let dir = tempfile::tempdir().unwrap();
+    let (repo, digest) = image_at_rest(dir.path(), false);
+    smol::block_on(open(dir.path()).refresh_layout()).unwrap();
+    fs::remove_dir_all(dir.path().join(".satellite/index")).unwrap();
+    assert!(is_tagged(&open(dir.path()), &repo, &digest));
+}
+
+#[test]
+fn a_layout_of_other_tools_brings_the_children_of_its_indexes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, child) = image_at_rest(dir.path(), false);
+    fs::remove_dir_all(dir.path().join(".satellite")).unwrap();
+    let describe =
+        |kind: &str, digest: &Digest| format!(r#""mediaType":"{kind}","digest":"{digest}","size":1"#);
+    let index =
+        format!(r#"{{"schemaVersion":2,"manifests":[{{{}}}]}}"#, describe(media_type::OCI_MANIFEST, &child));
+    let top = Digest::sha256(index.as_bytes());
+    fs::write(dir.path().join("blobs/sha256").join(top.hex()), &index).unwrap();
+    let layout = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{{},"annotations":{{"org.opencontainers.image.ref.name":"x/y:v"}}}}]}}"#,
+        describe(media_type::OCI_INDEX, &top)
+    );
+    fs::write(dir.path().join("index.json"), layout).unwrap();
+    let (store, repo) = (open(dir.path()), repository("x/y"));
+    assert!(is_tagged(&store, &repo, &top));
+    assert!(store.manifest(&repo, &Reference::Digest(child)).unwrap().is_some());
+}
+
+#[test]
+fn an_upload_that_rested_for_days_is_young_when_it_is_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (repo, a) = (repository("r"), noise(1, 1000));
+    let digest = Digest::sha256(&a);
+    let hour = Duration::from_secs(3600);
+    smol::block_on(async {
+        let store = open(dir.path());
+        let mut writer = store.begin_upload(&repo, Algorithm::Sha256).await.unwrap();
+        writer.append(a).await.unwrap();
+        let id = writer.id().to_string();
+        writer.park("resting").await.unwrap();
+        let path = dir.path().join(".satellite/partial").join(&id);
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - 100 * hour).unwrap();
+        store.resume_upload(&repo, &id).await.unwrap().commit(&digest).await.unwrap();
+        // As after a restart.
+        store.inner.untouch(&digest);
+        store.gc(Some(hour)).await.unwrap();
+        assert!(store.blob_size(&digest).unwrap().is_some());
+    });
+}
+
+#[test]
+fn a_collection_takes_the_temporary_files_of_a_crash_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    image_at_rest(dir.path(), true);
+    let blobs = dir.path().join("blobs/sha256");
+    let hex = Digest::sha256(b"x").hex().to_string();
+    let ours = [blobs.join(format!("{hex}.0123abcd.tmp")), dir.path().join("index.json.0123abcd.tmp")];
+    let others = [blobs.join("notes.tmp"), blobs.join("x.0123abcd.tmp"), dir.path().join("my.0123abcd.tmp")];
+    for path in ours.iter().chain(&others) {
+        fs::write(path, "x").unwrap();
+    }
+    smol::block_on(open(dir.path()).gc(NO_GRACE)).unwrap();
+    assert!(ours.iter().all(|p| !p.exists()) && others.iter().all(|p| p.exists()));
+}
+
+#[test]
+fn a_blob_of_an_image_stays_in_its_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let (repo, digest) = image_at_rest(dir.path(), false);
+    let store = open(dir.path());
+    let blob = Digest::sha256(&noise(1, 1000));
+    smol::block_on(async {
+        let error = store.unlink_blob(&repo, &blob).await.unwrap_err();
+        assert!(matches!(&error, Error::BlobInUse { manifest, .. } if *manifest == digest), "{error}");
+        assert!(store.is_linked(&repo, &blob).unwrap());
+        store.remove_manifest(&repo, &digest).await.unwrap();
+        assert!(store.unlink_blob(&repo, &blob).await.unwrap());
+    });
+}
