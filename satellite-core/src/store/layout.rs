@@ -31,17 +31,11 @@ const ORIGINS: &str = "io.satellite.origins";
 const SEQUENCE: &str = "io.satellite.sequence";
 
 /// Whether `index.json` is behind.
+#[derive(Default)]
 pub(super) struct State {
     behind: AtomicBool,
     /// One long job (collection, check, layout) at a time.
     pub(super) turn: async_lock::Mutex<()>,
-}
-
-impl Default for State {
-    /// Behind: what changed before a crash may not be in it.
-    fn default() -> Self {
-        Self { behind: AtomicBool::new(true), turn: async_lock::Mutex::default() }
-    }
 }
 
 impl State {

@@ -125,7 +125,8 @@ impl Store {
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
         let files = Files::create(dir)?;
         let lock = lock(&files.private().join("lock"), dir)?;
-        let (index, opened) = Index::open(&files.private(), layout::written_at(&files.layout_index()))?;
+        let written = layout::written_at(&files.layout_index());
+        let (index, opened) = Index::open(&files.private(), written)?;
         let inner = Inner {
             space: space::Space::new(dir, options.floor),
             pool: pool::Pool::new(options.threads),
@@ -139,6 +140,10 @@ impl Store {
             options,
             _lock: lock,
         };
+        if inner.index.sequence() != written {
+            // What changed before a crash is not in it yet.
+            inner.layout.changed();
+        }
         if let Opened::Empty { set_aside } = opened {
             let count = inner.rebuild()?;
             if let Some(aside) = set_aside {
