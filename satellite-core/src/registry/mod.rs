@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::{
     net::message::{Handler, Peer, Request, RequestBody, Response, ResponseBody},
-    oci::{Digest, Repository},
+    oci::{Digest, Reference, Repository},
     store::Store,
 };
 
@@ -146,7 +146,7 @@ impl Registry {
             _ => (target.repository, target.upstream),
         };
         let Some(name) = name else { return Err(Failure::not_found()) };
-        let repository = self.resolve(name, upstream.as_deref(), right)?;
+        let repository = self.resolve(name, upstream.as_deref(), right, &target.route)?;
         let call =
             Call { method, headers: &parts.headers, query: Query::parse(parts.uri.query()), repository };
         match (target.route, method) {
@@ -175,11 +175,18 @@ impl Registry {
 
     /// The store's repository for a name as the client spelled it. Content replicated from one host is never given out
     /// as another's; writes are only to the registry's own names.
-    fn resolve(&self, name: Repository, upstream: Option<&str>, right: Right) -> Result<Repository, Failure> {
+    fn resolve(
+        &self,
+        name: Repository,
+        upstream: Option<&str>,
+        right: Right,
+        route: &Route,
+    ) -> Result<Repository, Failure> {
         let origins = |r: &Repository| self.store.origins(r).map_err(Failure::from);
         if let Some(host) = upstream {
             let known = origins(&name)?;
-            if right == Right::Pull && !known.is_empty() && !known.iter().any(|h| h == host) {
+            let foreign = !known.is_empty() && !known.iter().any(|h| h == host);
+            if right == Right::Pull && (foreign || self.is_tag_of_others(&name, route, host)?) {
                 return Err(Failure::new(Code::NameUnknown, "that upstream's repository is not here")
                     .detail(serde_json::json!({"upstream": host, "repository": name.as_str()})));
             }
@@ -191,10 +198,19 @@ impl Registry {
             && !self.store.has_repository(&name)?
             && let Ok(rest) = rest.parse::<Repository>()
             && origins(&rest)?.iter().any(|h| h == host)
+            && !self.is_tag_of_others(&rest, route, host)?
         {
             return Ok(rest);
         }
         Ok(name)
+    }
+
+    /// Whether a tag is asked for that, as it is now, came from other hosts than this one: repositories of two hosts may
+    /// have the same name. What is asked for by digest is what it is, whoever has it.
+    fn is_tag_of_others(&self, name: &Repository, route: &Route, host: &str) -> Result<bool, Failure> {
+        let Route::Manifest(Reference::Tag(tag)) = route else { return Ok(false) };
+        let known = self.store.tag(name, tag)?.map(|t| t.origins).unwrap_or_default();
+        Ok(!known.is_empty() && !known.iter().any(|h| h == host))
     }
 }
 

@@ -791,6 +791,34 @@ fn a_request_from_nobody_knows_where_is_not_trusted() {
 }
 
 #[test]
+fn a_tag_that_two_upstreams_have_is_given_out_only_as_the_one_it_came_from() {
+    smol::block_on(async {
+        let home = open();
+        let docker = home.replicate("docker.io", "library/x", "v", b"of docker").await;
+        for path in ["/v2/library/x/manifests/v?ns=docker.io", "/v2/docker.io/library/x/manifests/v"] {
+            home.get(path).await.is(200);
+        }
+        home.replicate("quay.io", "library/x", "v", b"of quay").await;
+        for (path, status) in [
+            ("/v2/library/x/manifests/v?ns=quay.io", 200),
+            ("/v2/quay.io/library/x/manifests/v", 200),
+            ("/v2/library/x/manifests/v?ns=docker.io", 404),
+            ("/v2/docker.io/library/x/manifests/v", 404),
+            ("/docker.io/v2/library/x/manifests/v", 404),
+            // By digest content is what it is.
+            (&format!("/v2/library/x/manifests/{docker}?ns=docker.io"), 200),
+        ] {
+            assert_eq!(home.get(path).await.status, status, "{path}");
+        }
+        // The same content from both is both's, a rebuilt index knows it too, and so does the next content's host alone.
+        home.replicate("docker.io", "library/x", "v", b"of quay").await;
+        for host in ["docker.io", "quay.io"] {
+            home.get(&format!("/v2/library/x/manifests/v?ns={host}")).await.is(200);
+        }
+    });
+}
+
+#[test]
 fn an_upstream_has_three_spellings_and_its_content_is_never_anothers() {
     smol::block_on(async {
         let home = open();

@@ -62,7 +62,7 @@ impl<'a> Discovery<'a> {
             self.lease(digest);
             // Asked for by digest, and here with all it needs: there is nothing to ask anybody.
             let by_digest = matches!(reference, Reference::Digest(_));
-            if by_digest && self.is_complete(digest, 0)? && self.is_tagged(digest)? {
+            if by_digest && self.is_complete(digest, 0)? && local_same(self.store, self.image, digest)? {
                 return Ok(self.unchanged(digest.clone()));
             }
         }
@@ -101,15 +101,6 @@ impl<'a> Discovery<'a> {
 
     fn lease(&mut self, digest: &Digest) {
         self.leases.push(self.store.lease(digest));
-    }
-
-    /// Whether the tag that was asked for beside a digest points to it; without a tag, whether it is held.
-    fn is_tagged(&self, digest: &Digest) -> Result<bool, Error> {
-        let repository = &self.image.repository;
-        Ok(match &self.image.tag {
-            Some(tag) => self.store.tag(repository, tag)?.is_some_and(|t| t.digest == *digest),
-            None => self.store.is_pinned(repository, digest)?,
-        })
     }
 
     /// Whether the store has a manifest and all that the chosen platforms need of it.
@@ -277,10 +268,12 @@ impl<'a> Discovery<'a> {
     }
 }
 
-/// Whether the store's tag (or pin) is already what the registry says.
+/// Whether the store's tag (or pin) is already what the registry says, and known to be this registry's.
 fn local_same(store: &Store, image: &ImageReference, root: &Digest) -> Result<bool, Error> {
     Ok(match &image.tag {
-        Some(tag) => store.tag(&image.repository, tag)?.is_some_and(|t| t.digest == *root),
+        Some(tag) => store.tag(&image.repository, tag)?.is_some_and(|t| {
+            t.digest == *root && (t.origins.is_empty() || t.origins.contains(&image.registry))
+        }),
         None => store.is_pinned(&image.repository, root)?,
     })
 }

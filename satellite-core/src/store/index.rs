@@ -92,11 +92,16 @@ pub(super) struct TagRecord {
     pub(super) since: u64,
     /// Newest first, at most [`TagRecord::HISTORY`].
     pub(super) history: Vec<(Key, u64)>,
+    /// Hosts that the tag was replicated from as what it is now; none if it was pushed.
+    #[serde(default)]
+    pub(super) origins: Vec<String>,
 }
 
 impl TagRecord {
     /// Earlier targets kept for each tag.
     pub(super) const HISTORY: usize = 8;
+    /// Hosts kept for each tag.
+    pub(super) const ORIGINS: usize = 8;
 }
 
 pub(super) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {
@@ -435,9 +440,10 @@ mod tests {
                 (Key(Digest::of(crate::oci::Algorithm::Sha512, b"y")), u64::MAX);
                 TagRecord::HISTORY
             ],
+            origins: vec!["h".repeat(259); TagRecord::ORIGINS],
         };
         let bytes = encode(&record).unwrap();
-        assert!(bytes.len() < 1024, "{}", bytes.len());
+        assert!(bytes.len() < 4000, "{}", bytes.len());
         assert_eq!(decode::<TagRecord>(&bytes).unwrap(), record);
         let mut newer = bytes;
         newer[0] = 9;

@@ -27,6 +27,9 @@ const PINNED: &str = "io.satellite.pinned";
 /// The hosts that a repository was replicated from, separated by spaces.
 const ORIGINS: &str = "io.satellite.origins";
 
+/// The hosts that a tag was replicated from as what it is; none for one that was pushed.
+const TAG_ORIGINS: &str = "io.satellite.tag-origins";
+
 /// How many changes of the index the layout has; in its first bytes, where [`written_at`] finds it.
 const SEQUENCE: &str = "io.satellite.sequence";
 
@@ -116,7 +119,12 @@ impl Inner {
                 let (tag, digest) = item?;
                 let key = super::index::key(Kind::Manifest, &repository, &digest.key());
                 if let Some(record) = self.index.get(&key)? {
-                    entries.push(describe(&digest, &record, REF_NAME, format!("{repository}:{tag}")));
+                    let mut entry = describe(&digest, &record, REF_NAME, format!("{repository}:{tag}"));
+                    let origins = self.tag(&repository, &tag)?.map(|t| t.origins).unwrap_or_default();
+                    if !origins.is_empty() {
+                        entry.annotations.insert(TAG_ORIGINS.into(), origins.join(" "));
+                    }
+                    entries.push(entry);
                     tagged.insert(digest);
                 }
             }
@@ -180,20 +188,21 @@ impl Inner {
             None => (entry.annotations.get(REPOSITORY).and_then(|r| r.parse().ok()), None),
         };
         let Some(repository) = repository else { return Ok(false) };
+        let hosts = |key: &str| -> Vec<String> {
+            entry.annotations.get(key).iter().flat_map(|o| o.split(' ')).map(String::from).collect()
+        };
         let put = Put {
             tags: tag.into_iter().collect(),
             pin: entry.annotations.contains_key(PINNED),
             sparse: Sparse::Children,
-            origins: entry
-                .annotations
-                .get(ORIGINS)
-                .iter()
-                .flat_map(|o| o.split(' '))
-                .map(String::from)
-                .collect(),
+            origins: hosts(TAG_ORIGINS),
         };
         let with_children = !entry.annotations.contains_key(REPOSITORY);
         self.take_manifest(&repository, &entry.digest, &entry.media_type, &put, with_children)?;
+        let of_repository = Put { sparse: Sparse::Children, origins: hosts(ORIGINS), ..Put::default() };
+        if !of_repository.origins.is_empty() {
+            self.take_manifest(&repository, &entry.digest, &entry.media_type, &of_repository, false)?;
+        }
         Ok(true)
     }
 

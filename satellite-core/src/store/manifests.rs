@@ -34,6 +34,8 @@ pub struct TagInfo {
     pub since: u64,
     /// Earlier targets with the time when they were set, newest first, eight at most.
     pub history: Vec<(Digest, u64)>,
+    /// Hosts that it was replicated from as what it is now; none if it was pushed here.
+    pub origins: Vec<String>,
 }
 
 /// How a manifest is put.
@@ -107,6 +109,7 @@ impl Store {
             digest: r.digest.0,
             since: r.since,
             history: r.history.into_iter().map(|(k, t)| (k.0, t)).collect(),
+            origins: r.origins,
         }))
     }
 
@@ -271,7 +274,7 @@ impl Inner {
         }
         for tag in &put.tags {
             let key = index::key(Kind::Tag, repository, tag.as_str().as_bytes());
-            if let Some(record) = next_tag(self.tag(repository, tag)?, digest) {
+            if let Some(record) = next_tag(self.tag(repository, tag)?, digest, &put.origins) {
                 batch.put(key, index::encode(&record)?);
             }
         }
@@ -390,16 +393,27 @@ impl Inner {
     }
 }
 
-/// The record of a tag that shall point to `digest`; `None` if it does.
-fn next_tag(old: Option<TagRecord>, digest: &Digest) -> Option<TagRecord> {
-    let mut history = Vec::new();
-    if let Some(old) = old {
-        if old.digest.0 == *digest {
+/// The record of a tag that shall point to `digest` and came from `origins`; `None` if nothing changes. The same digest
+/// from another host is both's; another digest is only the new host's.
+fn next_tag(old: Option<TagRecord>, digest: &Digest, origins: &[String]) -> Option<TagRecord> {
+    let Some(old) = old else {
+        let digest = Key(digest.clone());
+        return Some(TagRecord { digest, since: now(), history: Vec::new(), origins: origins.into() });
+    };
+    if old.digest.0 == *digest {
+        let new: Vec<String> = origins.iter().filter(|o| !old.origins.contains(o)).cloned().collect();
+        // A tag that was pushed stays everybody's; one that has its hosts gets another.
+        if new.is_empty() || old.origins.is_empty() {
             return None;
         }
-        history.push((old.digest, old.since));
-        history.extend(old.history);
-        history.truncate(TagRecord::HISTORY);
+        let mut record = old;
+        record.origins.extend(new);
+        let excess = record.origins.len().saturating_sub(TagRecord::ORIGINS);
+        record.origins.drain(..excess);
+        return Some(record);
     }
-    Some(TagRecord { digest: Key(digest.clone()), since: now(), history })
+    let mut history = vec![(old.digest, old.since)];
+    history.extend(old.history);
+    history.truncate(TagRecord::HISTORY);
+    Some(TagRecord { digest: Key(digest.clone()), since: now(), history, origins: origins.into() })
 }
