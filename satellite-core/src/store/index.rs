@@ -208,8 +208,18 @@ impl Index {
             }
             fs::remove_file(&marker).at("remove", &marker)?;
         }
+        // What a kill left half written; sled would write the next one over it without cutting it off.
+        remove_snapshots(&dir, ".generating");
         let opened = match guarded_open(&dir, &marker) {
             Err(e) if is_full(&e) && fs::remove_file(&ballast).is_ok() => guarded_open(&dir, &marker),
+            other => other,
+        };
+        // A snapshot only saves reading the log from its beginning: without it, all that was flushed is still there.
+        let opened = match opened {
+            Err(sled::Error::Corruption { .. }) if remove_snapshots(&dir, "") > 0 => {
+                log::info!("the index is read from its log: its snapshot was not whole");
+                guarded_open(&dir, &marker)
+            }
             other => other,
         };
         let mut db = match opened {
@@ -375,6 +385,17 @@ fn open_db(dir: &Path) -> std::result::Result<sled::Db, sled::Error> {
         .flush_every_ms(None)
         .mode(sled::Mode::LowSpace)
         .open()
+}
+
+/// Removes sled's snapshot files with this ending, and says how many there were.
+fn remove_snapshots(dir: &Path, ending: &str) -> usize {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let ours = entries.filter(|e| {
+        let name = e.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("snap.") && name.ends_with(ending)
+    });
+    ours.filter(|e| fs::remove_file(e.path()).is_ok()).count()
 }
 
 fn sequence_of(db: &sled::Db) -> Result<Option<u64>> {
