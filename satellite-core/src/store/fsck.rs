@@ -73,8 +73,12 @@ impl Store {
         progress: impl FnMut(u64, u64) + Send + 'static,
     ) -> Result<FsckReport> {
         let inner = self.inner.clone();
-        let _turn = self.inner.layout.turn.lock().await;
-        self.inner.pool.run(move || inner.fsck(repair, progress)).await
+        let turn = self.inner.layout.turn.lock_arc().await;
+        let job = move || {
+            let _turn = turn;
+            inner.fsck(repair, progress)
+        };
+        self.inner.pool.run(job).await
     }
 }
 

@@ -108,8 +108,12 @@ impl Store {
     pub async fn gc(&self, grace: Option<Duration>) -> Result<GcReport> {
         let inner = self.inner.clone();
         let grace = grace.unwrap_or(inner.options.grace);
-        let _turn = self.inner.layout.turn.lock().await;
-        self.inner.pool.run(move || inner.collect(grace)).await
+        let turn = self.inner.layout.turn.lock_arc().await;
+        let job = move || {
+            let _turn = turn;
+            inner.collect(grace)
+        };
+        self.inner.pool.run(job).await
     }
 }
 

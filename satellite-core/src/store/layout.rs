@@ -37,8 +37,9 @@ const SEQUENCE: &str = "io.satellite.sequence";
 #[derive(Default)]
 pub(super) struct State {
     behind: AtomicBool,
-    /// One long job (collection, check, layout) at a time.
-    pub(super) turn: async_lock::Mutex<()>,
+    /// One long job (collection, check, layout) at a time. The job itself holds it: who asked for it may go away while
+    /// it runs, and two collections at once would lose each other's marks.
+    pub(super) turn: std::sync::Arc<async_lock::Mutex<()>>,
 }
 
 impl State {
@@ -72,8 +73,12 @@ impl Store {
     /// while serving, and at the end: it is what a lost index is rebuilt from.
     pub async fn refresh_layout(&self) -> Result<()> {
         let inner = self.inner.clone();
-        let _turn = self.inner.layout.turn.lock().await;
-        self.inner.pool.run(move || inner.refresh_layout()).await
+        let turn = self.inner.layout.turn.lock_arc().await;
+        let job = move || {
+            let _turn = turn;
+            inner.refresh_layout()
+        };
+        self.inner.pool.run(job).await
     }
 }
 

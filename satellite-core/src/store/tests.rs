@@ -379,6 +379,26 @@ fn a_collection_does_not_begin_between_a_publishers_look_at_it_and_its_commit() 
 }
 
 #[test]
+fn a_collection_whose_caller_went_away_ends_before_the_next_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let publishing = store.inner.gate.read().unwrap();
+    // It waits for the publisher in a thread of the pool when its caller gives up.
+    let waits = || store.inner.gate.try_read().is_err();
+    let gives_up = async {
+        while !waits() {
+            async_io::Timer::after(Duration::from_millis(1)).await;
+        }
+        None
+    };
+    let asked = smol::block_on(future::or(async { Some(store.gc(NO_GRACE).await) }, gives_up));
+    assert!(asked.is_none());
+    assert!(store.inner.layout.turn.try_lock().is_none(), "the next would take its marks away");
+    drop(publishing);
+    smol::block_on(store.gc(NO_GRACE)).unwrap();
+}
+
+#[test]
 fn a_rebuild_that_a_crash_ended_is_done_again() {
     let dir = tempfile::tempdir().unwrap();
     let (repo, digest) = image_at_rest(dir.path(), true);
