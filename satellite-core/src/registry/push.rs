@@ -93,7 +93,7 @@ impl Registry {
         chunk: Option<u64>,
     ) -> Result<(), Failure> {
         if let Some(length) = body.length {
-            writer.reserve(length)?;
+            writer.reserve(length).await?;
         }
         let before = writer.offset();
         while let Some(piece) = body.stream.next().await {

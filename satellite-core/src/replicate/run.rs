@@ -165,7 +165,9 @@ impl Replicator {
         let manifests = jobs.iter().map(|job| job.iter().flat_map(|j| &j.tree.nodes).map(|n| &n.manifest));
         let mut plan =
             plan(manifests, |blob| store.blob_size(&blob.digest).is_ok_and(|s| s == Some(blob.size)));
-        let room = store.available().unwrap_or(u64::MAX);
+        let missing: u64 = plan.transfers.iter().map(|t| t.size - store.resumable(&t.digest).min(t.size)).sum();
+        // What was only cached makes room for what is wanted.
+        let room = store.make_room(missing).await.unwrap_or(u64::MAX);
         let left_out = plan.fit(room, |t| store.resumable(&t.digest));
         let kept: u64 = plan.transfers.iter().map(|t| store.resumable(&t.digest).min(t.size)).sum();
         sink(Event::Planned {
@@ -211,7 +213,7 @@ impl Replicator {
                 (images, task)
             })
             .collect();
-        let no_room = |needs| store::Error::NoSpace { path: store.root().into(), needs, has: room };
+        let no_room = |needs| store::Error::NoSpace { path: store.root().into(), needs, has: room, cap: None };
         let mut failed: HashMap<usize, Arc<Error>> =
             left_out.into_iter().map(|(image, needs)| (image, Arc::new(no_room(needs).into()))).collect();
         for (images, task) in tasks {
@@ -239,6 +241,7 @@ impl Replicator {
                 pin: is_root && image.tag.is_none(),
                 sparse,
                 origins: vec![image.registry.clone()],
+                cached: None,
             };
             self.store().put_manifest(&image.repository, &node.digest, node.manifest.clone(), put).await?;
         }

@@ -29,8 +29,9 @@ pub enum Error {
         source: io::Error,
     },
     /// Not enough room, so nothing was begun.
-    #[error(
-        "no room in {path}: {needs} bytes are needed, {has} are free above the reserve; free space or remove images"
+    #[error("no room in {path}: {needs} bytes are needed, {has} are free {}; {}",
+        cap.map_or("above the reserve".into(), |cap| format!("under the cap of {cap} and above the reserve")),
+        if cap.is_some() { "raise the cap or remove images" } else { "free space or remove images" }
     )]
     NoSpace {
         /// The data directory.
@@ -39,6 +40,8 @@ pub enum Error {
         needs: u64,
         /// Bytes there are.
         has: u64,
+        /// The cap on what the store may take, if there is one.
+        cap: Option<u64>,
     },
     /// The index refused.
     #[error("the index of the store failed: {0}")]

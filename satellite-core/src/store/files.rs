@@ -115,14 +115,14 @@ impl Files {
         sync_dir(&self.blob_dir(digest.algorithm()))
     }
 
-    /// Stores small content under its name, durably. The same bytes again cost nothing.
-    pub(super) fn put_small(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+    /// Stores small content under its name, durably. The same bytes again cost nothing: `false`.
+    pub(super) fn put_small(&self, digest: &Digest, bytes: &[u8]) -> Result<bool> {
         let path = self.blob(digest);
         // Same name and same size is not proof of same bytes after a crash of somebody else's making: compare.
         if fs::read(&path).is_ok_and(|old| old == bytes) {
-            return Ok(());
+            return Ok(false);
         }
-        write_durable(&path, bytes)
+        write_durable(&path, bytes).map(|()| true)
     }
 
     /// Removes what writes that were killed left. Nothing may be written meanwhile. Returns how many.

@@ -1,7 +1,7 @@
 //! Garbage collection: mark from what is held, sweep the rest, while clients push and pull.
 //!
 //! Held are tags, pins, what they reach, what is about any of these (referrers), what is leased, and everything younger
-//! than the grace period. While a collection runs, whoever publishes a manifest marks what it reaches
+//! than the grace period; then what is cached, all of it or, where room is to be made, as much as may stay (`evict`). While a collection runs, whoever publishes a manifest marks what it reaches
 //! (`mark_if_collecting`), and every deletion looks at the marks again behind the gate that publishing holds: so what is
 //! published during a collection survives it. The order of deleting is index, then file: a crash between the two leaves a
 //! file that nobody names, which the next collection takes.
@@ -15,6 +15,7 @@ use std::{
 
 use super::{
     Inner, Store,
+    cache::Entry,
     error::{Context, Result},
     files::{Stat, sync_dir},
     index::{self, Batch, Kind, ManifestRecord},
@@ -41,15 +42,29 @@ pub struct GcReport {
     pub kept: u64,
     /// Unreferenced blobs kept because they are young or leased.
     pub young: u64,
+    /// Bytes kept for tags, pins and what is in use.
+    #[serde(default)]
+    pub held_bytes: u64,
+    /// Bytes kept only because somebody asked for them once.
+    #[serde(default)]
+    pub cached_bytes: u64,
 }
 
+/// What is kept between collections.
 #[derive(Default)]
-pub(super) struct State(Mutex<Inside>);
+pub(super) struct State {
+    inside: Mutex<Inside>,
+    /// One collection at a time. The job itself holds it: who asked for it may go away while it runs, and two at once
+    /// would lose each other's marks.
+    pub(super) turn: Arc<async_lock::Mutex<()>>,
+}
 
 #[derive(Default)]
 struct Inside {
     /// Marks of the collection under way; 128 bits of each name, so a collision keeps too much, never too little.
     marks: Option<HashSet<u128>>,
+    /// Bytes of the blobs that were marked.
+    marked_bytes: u64,
     leases: HashMap<Digest, usize>,
     /// When a name was last touched, by a clock that does not jump.
     recent: HashMap<u128, Instant>,
@@ -75,7 +90,7 @@ impl Inside {
 
 impl State {
     fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,17 +123,19 @@ impl Store {
     pub async fn gc(&self, grace: Option<Duration>) -> Result<GcReport> {
         let inner = self.inner.clone();
         let grace = grace.unwrap_or(inner.options.grace);
-        let turn = self.inner.layout.turn.lock_arc().await;
+        let turn = self.inner.gc.turn.lock_arc().await;
         let job = move || {
             let _turn = turn;
-            inner.collect(grace)
+            let report = inner.collect(grace, None)?;
+            inner.recount()?;
+            Ok(report)
         };
         self.inner.pool.run(job).await
     }
 }
 
 /// The mark of a link: repository and blob together.
-fn link_mark(repository: &Repository, digest: &Digest) -> u128 {
+pub(super) fn link_mark(repository: &Repository, digest: &Digest) -> u128 {
     let name = Digest::sha256(repository.as_str().as_bytes()).prefix128();
     name.rotate_left(1) ^ digest.prefix128()
 }
@@ -185,7 +202,7 @@ impl Inner {
             None => {
                 let Some(record) = self.index.get::<ManifestRecord>(&key)? else { return Ok(()) };
                 // Before the file is read: a manifest that is marked already leads nowhere new.
-                if !self.mark([link_mark(repository, digest), digest.prefix128()]) {
+                if !self.mark(repository, digest)? {
                     return Ok(());
                 }
                 let raw = self.read_small(digest, Some(record.size))?;
@@ -198,9 +215,9 @@ impl Inner {
                 }
             }
         };
-        self.mark([link_mark(repository, digest), digest.prefix128()]);
+        self.mark(repository, digest)?;
         for blob in &manifest.blobs {
-            self.mark([link_mark(repository, &blob.digest), blob.digest.prefix128()]);
+            self.mark(repository, &blob.digest)?;
         }
         todo.extend(manifest.children.iter().map(|c| c.digest.clone()));
         for referrer in self.referrers(repository, digest, None) {
@@ -209,12 +226,21 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether the first of them was not marked before.
-    fn mark(&self, names: [u128; 2]) -> bool {
-        let mut inside = self.gc.inside();
-        let Some(marks) = &mut inside.marks else { return false };
-        marks.insert(names[1]);
-        marks.insert(names[0])
+    /// Marks a blob and that the repository has it. Whether the latter is new.
+    fn mark(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        let link = link_mark(repository, digest);
+        let new = {
+            let mut inside = self.gc.inside();
+            let Some(marks) = &mut inside.marks else { return Ok(false) };
+            if !marks.insert(link) {
+                return Ok(false);
+            }
+            marks.insert(digest.prefix128())
+        };
+        if new && let Some(stat) = self.files.stat(digest)? {
+            self.gc.inside().marked_bytes += stat.size;
+        }
+        Ok(true)
     }
 
     fn is_marked(&self, name: u128) -> bool {
@@ -225,17 +251,95 @@ impl Inner {
         self.gc.inside().is_fresh(digest, stat, grace)
     }
 
-    fn collect(&self, grace: Duration) -> Result<GcReport> {
+    /// `short`: bytes of blobs that shall go, cached ones if need be; without it, cached ones stay. The caller has the
+    /// turn.
+    pub(super) fn collect(&self, grace: Duration, short: Option<u64>) -> Result<GcReport> {
+        self.write_uses()?;
         {
             // Whoever publishes holds the gate: what is not marked by the barrier from now on is in the index by now.
             let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            self.gc.inside().marks = Some(HashSet::new());
+            let mut inside = self.gc.inside();
+            inside.marks = Some(HashSet::new());
+            inside.marked_bytes = 0;
         }
-        let result = self.mark_held(grace).and_then(|()| self.sweep(grace));
+        let result = self.mark_all_kept(grace, short).and_then(|(held, cached)| {
+            let report = self.sweep(grace)?;
+            Ok(GcReport { held_bytes: held, cached_bytes: cached, ..report })
+        });
         let mut inside = self.gc.inside();
         inside.marks = None;
         inside.recent.retain(|_, t| t.elapsed() < grace.max(self.options.grace));
         result
+    }
+
+    /// Marks what stays. Bytes that are held, and those that are cached.
+    fn mark_all_kept(&self, grace: Duration, short: Option<u64>) -> Result<(u64, u64)> {
+        self.mark_held(grace)?;
+        let held = self.gc.inside().marked_bytes;
+        let budget = match short {
+            None => u64::MAX,
+            Some(short) => self.bytes_but_young(grace)?.saturating_sub(short),
+        };
+        let mut entries = self.cached_entries()?;
+        entries.sort_by_key(|e| std::cmp::Reverse(e.used));
+        let mut cached = 0;
+        for Entry { repository, digest, .. } in entries {
+            // Looked at before it is marked: a mark cannot be taken back, for others may count on it.
+            if short.is_some()
+                && held.saturating_add(cached).saturating_add(self.would_add(&repository, &digest)?) > budget
+            {
+                break;
+            }
+            let before = self.gc.inside().marked_bytes;
+            self.mark_all(&repository, vec![digest])?;
+            cached += self.gc.inside().marked_bytes - before;
+        }
+        Ok((held, cached))
+    }
+
+    /// Bytes that marking a manifest would add.
+    fn would_add(&self, repository: &Repository, digest: &Digest) -> Result<u64> {
+        let mut seen = HashSet::new();
+        let mut todo = vec![digest.clone()];
+        let mut bytes = 0;
+        let mut add = |digest: &Digest| -> Result<()> {
+            if seen.insert(digest.prefix128()) && !self.is_marked(digest.prefix128()) {
+                bytes += self.files.stat(digest)?.map_or(0, |s| s.size);
+            }
+            Ok(())
+        };
+        let mut manifests = HashSet::new();
+        while let Some(digest) = todo.pop() {
+            let key = index::key(Kind::Manifest, repository, &digest.key());
+            let Some(record) = self.index.get::<ManifestRecord>(&key)? else { continue };
+            if self.is_marked(link_mark(repository, &digest)) || !manifests.insert(digest.prefix128()) {
+                continue;
+            }
+            add(&digest)?;
+            let raw = self.read_small(&digest, Some(record.size))?;
+            let parsed = raw.and_then(|raw| Manifest::parse(raw, Some(&record.media_type)).ok());
+            let Some(manifest) = parsed else { continue };
+            for blob in &manifest.blobs {
+                add(&blob.digest)?;
+            }
+            todo.extend(manifest.children.iter().map(|c| c.digest.clone()));
+            for referrer in self.referrers(repository, &digest, None) {
+                todo.push(referrer?);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Bytes of all blobs but those that nothing has marked and that are too young to go.
+    fn bytes_but_young(&self, grace: Duration) -> Result<u64> {
+        let mut bytes = 0;
+        self.files.each_blob(|digest, stat| {
+            if self.is_marked(digest.prefix128()) || !self.is_fresh(&digest, Some(stat), grace) {
+                bytes += stat.size;
+            }
+            Ok(())
+        })?;
+        Ok(bytes)
     }
 
     fn mark_held(&self, grace: Duration) -> Result<()> {
@@ -284,7 +388,8 @@ impl Inner {
         }
         self.sweep_blobs(grace, &mut report)?;
         {
-            // Whoever writes a manifest holds the gate, and only one long job at a time writes the layout.
+            // Whoever writes a manifest holds the gate; the layout is written under a lock of its own.
+            let _layout = self.layout.writing.lock().unwrap_or_else(PoisonError::into_inner);
             let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             self.files.sweep_temporary()?;
         }
@@ -349,6 +454,7 @@ impl Inner {
                 let path = self.files.blob(digest);
                 fs::remove_file(&path).at("remove", &path)?;
                 drop(inside);
+                self.space.freed(size);
                 report.blobs += 1;
                 report.bytes += size;
             }

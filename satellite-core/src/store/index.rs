@@ -10,6 +10,8 @@
 //! | `r` | subject digest, referrer digest | empty |
 //! | `p` | digest | empty: held without a tag |
 //! | `o` | host | empty: replicated from that host |
+//! | `c` | digest | [`CachedRecord`](super::cache::CachedRecord): here because somebody asked for it |
+//! | `k` | host, zero byte, tag | [`CachedTagRecord`](super::cache::CachedTagRecord) |
 //!
 //! The rules, each measured: sled's `flush` alone does not survive a power cut, so [`Index::commit`] syncs the file
 //! itself; values stay below 4 KiB; records are small, since memory grows with what is touched; opening is guarded by a
@@ -48,6 +50,8 @@ pub(super) enum Kind {
     Referrer = b'r' as isize,
     Pin = b'p' as isize,
     Origin = b'o' as isize,
+    Cached = b'c' as isize,
+    CachedTag = b'k' as isize,
 }
 
 /// A digest in a record: bytes, not an array of numbers.
@@ -379,12 +383,21 @@ impl Index {
 }
 
 fn open_db(dir: &Path) -> std::result::Result<sled::Db, sled::Error> {
-    sled::Config::new()
+    let config = sled::Config::new()
         .path(dir)
         .cache_capacity(1 << 20)
         .flush_every_ms(None)
-        .mode(sled::Mode::LowSpace)
-        .open()
+        .mode(sled::Mode::LowSpace);
+    // The store's own lock is ours: what holds sled's is a thread of its own that has not seen the last close yet.
+    for _ in 0..50 {
+        match config.open() {
+            Err(sled::Error::Io(e)) if e.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
+    config.open()
 }
 
 /// Removes sled's snapshot files with this ending, and says how many there were.

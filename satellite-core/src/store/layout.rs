@@ -1,7 +1,7 @@
 //! The data directory as an OCI image layout: `index.json` written from the index, and the index rebuilt from it.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io::Read,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Inner, Put, Sparse, Store,
+    Cached, Inner, Put, Sparse, Store,
     error::{Error, Result},
     files::write_durable,
     index::Kind,
@@ -30,6 +30,10 @@ const ORIGINS: &str = "io.satellite.origins";
 /// The hosts that a tag was replicated from as what it is; none for one that was pushed.
 const TAG_ORIGINS: &str = "io.satellite.tag-origins";
 
+/// Set on a manifest that is here only because somebody asked for it, whole: the tags that it was asked for by,
+/// `HOST TAG HOST TAG …`, or nothing.
+const CACHED: &str = "io.satellite.cached";
+
 /// How many changes of the index the layout has; in its first bytes, where [`written_at`] finds it.
 const SEQUENCE: &str = "io.satellite.sequence";
 
@@ -37,9 +41,10 @@ const SEQUENCE: &str = "io.satellite.sequence";
 #[derive(Default)]
 pub(super) struct State {
     behind: AtomicBool,
-    /// One long job (collection, check, layout) at a time. The job itself holds it: who asked for it may go away while
-    /// it runs, and two collections at once would lose each other's marks.
+    /// One check or layout at a time. The job itself holds it: who asked for it may go away while it runs.
     pub(super) turn: std::sync::Arc<async_lock::Mutex<()>>,
+    /// Held while the layout's file is written: a sweep takes its temporary one for a leftover.
+    pub(super) writing: std::sync::Mutex<()>,
 }
 
 impl State {
@@ -66,6 +71,12 @@ pub(super) fn written_at(path: &Path) -> u64 {
     let mark = format!("\"{SEQUENCE}\":\"");
     let digits = text.split_once(&mark).and_then(|(_, rest)| rest.split_once('"'));
     digits.and_then(|(number, _)| number.parse().ok()).unwrap_or(0)
+}
+
+/// `HOST TAG HOST TAG …`; what is no tag is passed over.
+fn pairs(text: &str) -> Vec<(String, Tag)> {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    words.chunks_exact(2).filter_map(|p| Some((p[0].to_string(), p[1].parse().ok()?))).collect()
 }
 
 impl Store {
@@ -99,6 +110,7 @@ impl Inner {
                 manifests,
             };
             let bytes = serde_json::to_vec(&index).map_err(|_| Error::Record("layout"))?;
+            let _writing = self.layout.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             write_durable(&self.files.layout_index(), &bytes)
         });
         if written.is_err() {
@@ -133,6 +145,11 @@ impl Inner {
                     tagged.insert(digest);
                 }
             }
+            let mut cached_tags: HashMap<Digest, Vec<String>> = HashMap::new();
+            for item in self.cached_tags(&repository) {
+                let (host, tag, digest) = item?;
+                cached_tags.entry(digest).or_default().push(format!("{host} {tag}"));
+            }
             for info in self.manifests(&repository, None) {
                 let info = info?;
                 let key = super::index::key(Kind::Pin, &repository, &info.digest.key());
@@ -142,6 +159,10 @@ impl Inner {
                     entry.annotations.insert(REPOSITORY.into(), repository.to_string());
                     if pinned {
                         entry.annotations.insert(PINNED.into(), "true".into());
+                    }
+                    if self.is_cached_whole(&repository, &entry.digest)? {
+                        let tags = cached_tags.remove(&entry.digest).unwrap_or_default();
+                        entry.annotations.insert(CACHED.into(), tags.join(" "));
                     }
                     entries.push(entry);
                 }
@@ -201,6 +222,7 @@ impl Inner {
             pin: entry.annotations.contains_key(PINNED),
             sparse: Sparse::Children,
             origins: hosts(TAG_ORIGINS),
+            cached: entry.annotations.get(CACHED).map(|text| Cached { tags: pairs(text) }),
         };
         let with_children = !entry.annotations.contains_key(REPOSITORY);
         self.take_manifest(&repository, &entry.digest, &entry.media_type, &put, with_children)?;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Inner, Store,
+    cache::Cached,
     error::{Context, Error, Result},
     index::{self, Batch, Key, Kind, ManifestRecord, TagRecord},
     now,
@@ -49,6 +50,8 @@ pub struct Put {
     pub sparse: Sparse,
     /// The registries it was replicated from: `HOST[:PORT]`.
     pub origins: Vec<String>,
+    /// Here only because somebody asked for it: goes when room is needed.
+    pub cached: Option<Cached>,
 }
 
 /// What a manifest may name that the store does not have.
@@ -75,7 +78,13 @@ impl Store {
         put: Put,
     ) -> Result<()> {
         let (inner, repository, digest) = (self.inner.clone(), repository.clone(), digest.clone());
-        self.inner.pool.run(move || inner.put_manifest(&repository, &digest, &manifest, &put)).await
+        let room = self.inner.room(manifest.raw.len() as u64).await?;
+        let job = move || {
+            let put = inner.put_manifest(&repository, &digest, &manifest, &put);
+            drop(room);
+            put
+        };
+        self.inner.pool.run(job).await
     }
 
     /// The manifest that a tag or digest names.
@@ -223,7 +232,6 @@ impl Inner {
         if actual != *digest {
             return Err(Error::DigestMismatch { expected: digest.clone(), actual });
         }
-        drop(self.space.reserve(manifest.raw.len() as u64)?);
         let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         self.touch(digest);
         let mut batch = Batch::default();
@@ -255,7 +263,9 @@ impl Inner {
         }
         // A collection that is under way must see what this makes reachable.
         self.mark_if_collecting(repository, digest, manifest)?;
-        self.files.put_small(digest, &manifest.raw)?;
+        if self.files.put_small(digest, &manifest.raw)? {
+            self.space.took(manifest.raw.len() as u64);
+        }
         let record = ManifestRecord {
             media_type: manifest.media_type.clone(),
             size: manifest.raw.len() as u64,
@@ -268,6 +278,12 @@ impl Inner {
         if let Some(subject) = &manifest.subject {
             let rest = [&subject.digest.key()[..], &digest.key()[..]].concat();
             batch.put(index::key(Kind::Referrer, repository, &rest), Vec::new());
+        }
+        let whole = put.sparse != Sparse::Anything;
+        if let Some(cached) = &put.cached {
+            self.put_cached(repository, digest, cached, whole, &mut batch)?;
+        } else if whole && self.is_cached_in_part(repository, digest)? {
+            self.put_cached(repository, digest, &Cached::default(), whole, &mut batch)?;
         }
         if put.pin {
             batch.put(index::key(Kind::Pin, repository, &digest.key()), Vec::new());
@@ -374,6 +390,7 @@ impl Inner {
         let Some(record) = self.index.get::<ManifestRecord>(&own)? else { return Ok(false) };
         batch.delete(own);
         batch.delete(index::key(Kind::Pin, repository, &digest.key()));
+        self.forget_cached(repository, digest, batch)?;
         if let Some(Key(subject)) = record.subject {
             let rest = [&subject.key()[..], &digest.key()[..]].concat();
             batch.delete(index::key(Kind::Referrer, repository, &rest));

@@ -19,9 +19,13 @@ use futures_lite::Stream;
 use crate::oci::{Digest, Repository};
 
 mod arrival;
+mod cache;
 mod checkpoint;
 mod claims;
 mod error;
+mod evict;
+#[cfg(test)]
+mod evict_tests;
 mod files;
 mod fsck;
 pub mod gc;
@@ -38,6 +42,7 @@ mod uploads;
 mod writer;
 
 pub use arrival::{Arrival, Outcome};
+pub use cache::{Cached, CachedInfo};
 pub use error::{Error, Result};
 pub use fsck::{Finding, FsckReport};
 pub use gc::{GcReport, Lease};
@@ -61,6 +66,10 @@ pub struct Options {
     pub upload_idle: Duration,
     /// Free bytes of the file system that are never used for blobs. Default: 32 MiB.
     pub floor: u64,
+    /// Most bytes of blobs, of blobs under way and of what is in quarantine. Default: as many as the disk has.
+    pub cap: Option<u64>,
+    /// Content that was touched within this time is not evicted, since somebody may be pulling it. Default: two minutes.
+    pub running: Duration,
     /// Threads for file work. Default: 8.
     pub threads: usize,
 }
@@ -71,6 +80,8 @@ impl Default for Options {
             grace: Duration::from_secs(3600),
             upload_idle: Duration::from_secs(7 * 24 * 3600),
             floor: 32 << 20,
+            cap: None,
+            running: Duration::from_secs(120),
             threads: 8,
         }
     }
@@ -91,6 +102,8 @@ struct Inner {
     claims: claims::Claims,
     arrivals: Mutex<HashMap<Digest, Arc<Arrival>>>,
     gc: gc::State,
+    evict: evict::State,
+    uses: cache::Uses,
     /// Publishing holds it shared, the sweep of a garbage collection exclusively: nothing is published between the
     /// moment a sweep decides and the moment it deletes.
     gate: RwLock<()>,
@@ -128,9 +141,11 @@ impl Store {
         let written = layout::written_at(&files.layout_index());
         let (index, opened) = Index::open(&files.private(), written)?;
         let inner = Inner {
-            space: space::Space::new(dir, options.floor),
+            space: space::Space::new(dir, options.floor, options.cap),
             pool: pool::Pool::new(options.threads),
             gc: gc::State::default(),
+            evict: evict::State::default(),
+            uses: cache::Uses::default(),
             claims: claims::Claims::default(),
             arrivals: Mutex::default(),
             gate: RwLock::new(()),
@@ -286,7 +301,10 @@ impl Inner {
         let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         self.touch(digest);
         repository.map_or(Ok(()), |r| self.link(r, digest))?;
-        self.files.name_blob(from, digest)
+        let replaced = if self.space.cap().is_some() { self.files.stat(digest)? } else { None };
+        self.files.name_blob(from, digest)?;
+        self.space.freed(replaced.map_or(0, |s| s.size));
+        Ok(())
     }
 
     /// Commits what `index.json` shows too: it is behind then.

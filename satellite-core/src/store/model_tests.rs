@@ -23,10 +23,10 @@ const HOSTS: [&str; 2] = ["one.test", "two.test:5000"];
 const TAGS: usize = 3;
 
 /// Numbers that a seed makes again.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         // splitmix64
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -35,19 +35,19 @@ impl Random {
         ((z ^ (z >> 31)) % n as u64) as usize
     }
 
-    fn one_in(&mut self, n: usize) -> bool {
+    pub(super) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 }
 
 /// Says how to get the same failure again.
-struct Run {
-    seed: u64,
-    steps: usize,
+pub(super) struct Run {
+    pub(super) seed: u64,
+    pub(super) steps: usize,
 }
 
 impl Run {
-    fn new(default_steps: usize) -> Self {
+    pub(super) fn new(default_steps: usize) -> Self {
         let number = |name: &str| std::env::var(name).ok().map(|t| t.parse::<u64>().expect(name));
         Self {
             seed: number("SATELLITE_MODEL_SEED").unwrap_or_else(files::random_u64),
@@ -406,6 +406,7 @@ impl World {
             pin: random.one_in(6),
             sparse,
             origins: if random.one_in(6) { vec![HOSTS[random.below(2)].into()] } else { Vec::new() },
+            cached: None,
         };
         self.touched.insert(digest.clone());
         let mut whole = true;
@@ -662,6 +663,7 @@ impl Shared {
             let (digest, manifest) = self.universe.manifests[n].clone();
             let own = n == root && !random.one_in(5);
             let put = Put {
+                cached: None,
                 tags: if own { vec![self.universe.tags[t].clone()] } else { Vec::new() },
                 ..Put::default()
             };

@@ -338,7 +338,7 @@ fn a_full_disk_is_refused_before_a_byte_is_written() {
     let store = Store::open(dir.path(), Options { floor: u64::MAX, ..Options::default() }).unwrap();
     smol::block_on(async {
         let mut writer = store.begin_upload(&repository("a"), Algorithm::Sha256).await.unwrap();
-        assert!(writer.reserve(1).unwrap_err().is_no_space());
+        assert!(writer.reserve(1).await.unwrap_err().is_no_space());
     });
 }
 
@@ -393,7 +393,7 @@ fn a_collection_whose_caller_went_away_ends_before_the_next_begins() {
     };
     let asked = smol::block_on(future::or(async { Some(store.gc(NO_GRACE).await) }, gives_up));
     assert!(asked.is_none());
-    assert!(store.inner.layout.turn.try_lock().is_none(), "the next would take its marks away");
+    assert!(store.inner.gc.turn.try_lock().is_none(), "the next would take its marks away");
     drop(publishing);
     smol::block_on(store.gc(NO_GRACE)).unwrap();
 }

@@ -33,7 +33,6 @@ impl Store {
         self.inner
             .pool
             .run(move || {
-                inner.space.reserve(0)?;
                 let id = format!("u-{:016x}{:016x}", random_u64(), random_u64());
                 let claim = Claim::take(&inner, id)?;
                 Writer::open(&inner, claim, algorithm, Some(repository), Resume::New)
@@ -136,6 +135,9 @@ impl Inner {
             if gone == Some(true) {
                 files += 1;
                 bytes += meta.len();
+                if id == name {
+                    self.space.freed(meta.len());
+                }
             }
         }
         Ok((files, bytes))

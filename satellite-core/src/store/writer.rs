@@ -91,12 +91,16 @@ impl Writer {
         let (ck, offset, hasher, file, repository) = match resumed {
             Some((ck, checkpoint, hasher, file)) => {
                 // Bytes beyond the checkpoint may not have reached the disk.
+                let excess = file.metadata().at("look at", &path)?.len().saturating_sub(checkpoint.offset);
                 file.set_len(checkpoint.offset).at("shorten", &path)?;
+                inner.space.freed(excess);
                 (ck, checkpoint.offset, hasher, file, checkpoint.repository)
             }
             None if matches!(resume, Resume::Must) => return Err(Error::UploadUnknown(claim.id().into())),
             None => {
+                let old = fs::metadata(&path).map_or(0, |m| m.len());
                 let file = options.create(true).truncate(true).open(&path).at("create", &path)?;
+                inner.space.freed(old);
                 let hasher = Hasher::new(algorithm);
                 let mut ck = CheckpointFile::create(&checkpoints)?;
                 // Not synced: an upload that has no byte yet costs nothing to begin again.
@@ -148,9 +152,13 @@ impl Writer {
         self.repository.as_ref()
     }
 
-    /// Reserves room for `bytes` more. Fails with [`Error::NoSpace`] before anything is written.
-    pub fn reserve(&mut self, bytes: u64) -> Result<()> {
-        self.reservation = self.inner.space.reserve(bytes)?;
+    /// Reserves room for `bytes` more, evicting what nobody holds if need be. Fails with [`Error::NoSpace`] before
+    /// anything is written. What is not reserved so is reserved batch by batch.
+    pub async fn reserve(&mut self, bytes: u64) -> Result<()> {
+        let short = bytes.saturating_sub(self.reservation.left());
+        if short > 0 {
+            self.reservation.join(self.inner.room(short).await?);
+        }
         Ok(())
     }
 
@@ -177,6 +185,7 @@ impl Writer {
         if self.gathered == 0 {
             return Ok(());
         }
+        self.reserve(self.gathered as u64).await?;
         let batch = std::mem::take(&mut self.batch);
         let length = std::mem::take(&mut self.gathered);
         let mut hasher = self.take_hasher().await;
@@ -311,7 +320,9 @@ impl Writer {
 
     fn remove(&self) {
         let _ = fs::remove_file(&self.checkpoints);
-        let _ = fs::remove_file(&self.path);
+        if fs::remove_file(&self.path).is_ok() {
+            self.inner.space.freed(self.written);
+        }
     }
 
     /// Lets others write, and tells those who follow how it ended. Nothing is done to the files afterwards.

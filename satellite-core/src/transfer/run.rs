@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         if let Some(size) = self.size
-            && let Err(e) = writer.reserve(size - resumed)
+            && let Err(e) = writer.reserve(size - resumed).await
         {
             writer.park("no room").await?;
             return Err(e.into());
@@ -201,7 +201,7 @@ impl<'a> Run<'a> {
         if self.size.is_none()
             && let Some(total) = opened.total
         {
-            writer.reserve(total.saturating_sub(at))?;
+            writer.reserve(total.saturating_sub(at)).await?;
         }
         let mut skip = at.saturating_sub(opened.offset);
         let mut stream = opened.stream;
