@@ -55,6 +55,11 @@ impl Context {
         Self { store, executor, throttle: Arc::new(Throttle::new(limit_rate)) }
     }
 
+    /// What all fetching over the WAN shares.
+    pub(crate) fn throttle(&self) -> Arc<Throttle> {
+        self.throttle.clone()
+    }
+
     /// Does a command, and gives its result as JSON.
     pub(crate) async fn execute(&self, command: Command, sink: Sink, progress: Progress) -> Result<Value> {
         match command {

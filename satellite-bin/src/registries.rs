@@ -24,6 +24,8 @@ use crate::{
 pub(crate) struct Registries {
     upstream: Upstream,
     client: SurfClient,
+    /// What we call ourselves in `Via`.
+    name: Option<String>,
     made: Mutex<HashMap<String, remote::Registry>>,
 }
 
@@ -35,7 +37,13 @@ impl Registries {
             ..ClientConfig::from_env()
         };
         let client = surf_client(config, executor.clone()).map_err(|e| Failure::new(Code::Usage, e))?;
-        Ok(Self { upstream, client, made: Mutex::default() })
+        Ok(Self { upstream, client, name: None, made: Mutex::default() })
+    }
+
+    /// For requests that are made for others.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
     }
 }
 
@@ -60,6 +68,7 @@ impl Connect for Registries {
         let options = remote::Options {
             scheme,
             credentials,
+            via: self.name.clone(),
             stall_timeout: self.upstream.stall(),
             ..remote::Options::default()
         };

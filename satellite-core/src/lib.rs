@@ -22,13 +22,16 @@
 //! | none | [`oci`] and [`store`]: no network |
 //! | `serve` | [`registry`] and the HTTP server |
 //! | `replicate` | [`remote`], [`transfer`], [`replicate`] and the HTTP client |
+//! | both | [`proxy`]: pull-through |
 //!
 //! Dependencies between modules point one way: `replicate` → `transfer`, `remote` → `store` → `oci`;
-//! `registry` → `store`, `oci`. Only `net` names hyper and rustls, only `store/index.rs` names sled.
+//! `registry` → `store`, `oci`; `proxy` joins the two. Only `net` names hyper and rustls, only `store/index.rs` names sled.
 
 #[cfg(feature = "net")]
 pub mod net;
 pub mod oci;
+#[cfg(all(feature = "serve", feature = "replicate"))]
+pub mod proxy;
 #[cfg(feature = "serve")]
 pub mod registry;
 #[cfg(feature = "replicate")]

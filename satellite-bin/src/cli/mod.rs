@@ -17,6 +17,7 @@ mod gc;
 mod images;
 mod inspect;
 mod pull;
+mod pull_through;
 mod push;
 mod rm;
 mod serve;
@@ -82,7 +83,7 @@ fn default_data_dir() -> PathBuf {
     }
 }
 
-/// How registries are reached; the same for `pull` and `push`.
+/// How registries are reached; the same for `pull`, `push` and `serve`.
 #[derive(ClapArgs)]
 struct UpstreamArgs {
     /// Speak plain HTTP to the registry (loopback: always)

@@ -17,11 +17,15 @@ use satellite_core::{
         Executor,
         server::{Limits, Server, Stats, TlsAcceptor},
     },
+    proxy::Proxy,
     registry::{Access, Gauge, Htpasswd, Metrics, Registry, Settings},
     store::{Options, Store},
 };
 
-use super::DataDir;
+use super::{
+    DataDir, UpstreamArgs,
+    pull_through::{ProxyGauges, PullThrough},
+};
 use crate::{
     control::server::ControlServer,
     exit::{Code, Failure, Result},
@@ -65,6 +69,17 @@ pub(super) struct Serve {
     /// Most bytes a second from upstream, shared by all pulls that this process does
     #[arg(long, value_parser = human::parse_rate, value_name = "RATE")]
     limit_rate: Option<u64>,
+    #[command(flatten)]
+    pull_through: PullThrough,
+    #[command(flatten)]
+    upstream: UpstreamArgs,
+    /// Most bytes of content, of what is on its way included; what was only pulled through makes room, least recently
+    /// used first, and what is replicated or pushed is never evicted. Default: all but 32 MiB of the disk
+    #[arg(long, value_parser = human::parse_size, value_name = "SIZE")]
+    capacity: Option<u64>,
+    /// Evict nothing that was asked for within this time: somebody may be pulling it
+    #[arg(long, default_value = "30s", value_parser = human::parse_duration, value_name = "TIME")]
+    keep_used: Duration,
     /// Collect garbage this often; 0 never
     #[arg(long, default_value = "6h", value_parser = human::parse_duration, value_name = "TIME")]
     gc_interval: Duration,
@@ -87,6 +102,7 @@ impl Serve {
             }
             _ => None,
         };
+        let policy = self.pull_through.policy(&self.upstream)?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -98,17 +114,25 @@ impl Serve {
             listeners.push(listener);
         }
         raise_descriptor_limit();
-        let store = Store::open(&self.dir.data_dir, Options::default())?;
+        let options = Options { cap: self.capacity, running: self.keep_used, ..Options::default() };
+        let store = Store::open(&self.dir.data_dir, options)?;
         let executor: Executor = Arc::new(smol::Executor::new());
         let access = Access { trust_loopback: self.trust_loopback, users, private: self.private };
         let settings =
             Settings { read_only: self.read_only, sparse: self.allow_sparse, ..Settings::default() };
         let metrics = Arc::new(Metrics::default());
-        let registry = Registry::new(store.clone(), access, settings, metrics.clone());
+        let context = Arc::new(Context::new(store.clone(), executor.clone(), self.limit_rate));
+        let mut registry = Registry::new(store.clone(), access, settings, metrics.clone());
+        let mut proxy = None;
+        if let Some(policy) = policy {
+            let made =
+                self.pull_through.proxy(policy, &store, context.throttle(), &self.upstream, &executor)?;
+            registry = registry.with_upstream(Arc::new(made.clone()));
+            proxy = Some(made);
+        }
         let failed = |e: std::io::Error| Failure::new(Code::Failed, format!("cannot serve: {e}"));
         let server = Server::new(listeners, Arc::new(registry), Limits::default(), tls).map_err(failed)?;
         let control = ControlServer::bind(store.root()).map_err(failed)?;
-        let context = Arc::new(Context::new(store.clone(), executor.clone(), self.limit_rate));
         for address in &addresses {
             output::line(&format!("listening on {scheme}://{address}"));
         }
@@ -116,9 +140,10 @@ impl Serve {
             fs::write(path, format!("{scheme}://{first}\n"))
                 .map_err(|e| Failure::new(Code::Failed, format!("cannot write {}: {e}", path.display())))?;
         }
-        let gauges = Gauges::new(&metrics, server.stats());
+        let gauges = Gauges::new(&metrics, server.stats(), &store, proxy.as_ref());
         let beside = async {
-            let jobs = future::zip(control.run(&executor, context), self.housekeeping(&store));
+            let jobs =
+                future::zip(control.run(&executor, context), self.housekeeping(&store, proxy.as_ref()));
             future::or(
                 async {
                     let ((), ()) = jobs.await;
@@ -142,7 +167,17 @@ impl Serve {
     }
 
     /// Keeps the layout fresh and the garbage small, for as long as the server runs.
-    async fn housekeeping(&self, store: &Store) {
+    async fn housekeeping(&self, store: &Store, proxy: Option<&Proxy>) {
+        if let Err(e) = store.keep_cap().await {
+            log::error!("what is here could not be counted: {e}");
+        }
+        if let Some(proxy) = proxy {
+            match proxy.forget_denied().await {
+                Ok(0) => {}
+                Ok(tags) => log::info!("{tags} cached tags are not allowed any more and are forgotten"),
+                Err(e) => log::error!("cached tags could not be looked through: {e}"),
+            }
+        }
         let mut last_gc = std::time::Instant::now();
         loop {
             Timer::after(LAYOUT_EVERY).await;
@@ -153,7 +188,13 @@ impl Serve {
                 last_gc = std::time::Instant::now();
                 match store.gc(None).await {
                     Ok(report) => {
-                        log::info!("garbage: {} blobs deleted, {}", report.blobs, human::size(report.bytes));
+                        log::info!(
+                            "garbage: {} blobs deleted, {}; {} held, {} cached",
+                            report.blobs,
+                            human::size(report.bytes),
+                            human::size(report.held_bytes),
+                            human::size(report.cached_bytes)
+                        );
                     }
                     Err(e) => log::error!("garbage could not be collected: {e}"),
                 }
@@ -183,12 +224,21 @@ struct Gauges {
     accepted: Gauge,
     refused: Gauge,
     sent: Gauge,
+    evicted: [Gauge; 2],
+    store: Store,
+    proxy: Option<ProxyGauges>,
 }
 
 impl Gauges {
-    fn new(metrics: &Metrics, stats: Arc<Stats>) -> Self {
+    fn new(metrics: &Metrics, stats: Arc<Stats>, store: &Store, proxy: Option<&Proxy>) -> Self {
         Self {
             stats,
+            store: store.clone(),
+            proxy: proxy.map(|p| ProxyGauges::new(metrics, p.counters())),
+            evicted: [
+                metrics.gauge("evicted_blobs", "Blobs evicted to make room since the start"),
+                metrics.gauge("evicted_bytes", "Their bytes"),
+            ],
             open: metrics.gauge("connections_open", "Connections open now"),
             accepted: metrics.gauge("connections_accepted", "Connections accepted since the start"),
             refused: metrics
@@ -204,6 +254,12 @@ impl Gauges {
             self.accepted.set(clamp(self.stats.accepted()));
             self.refused.set(clamp(self.stats.refused()));
             self.sent.set(clamp(self.stats.bytes_sent()));
+            let (blobs, bytes) = self.store.evicted();
+            self.evicted[0].set(clamp(blobs));
+            self.evicted[1].set(clamp(bytes));
+            if let Some(proxy) = &self.proxy {
+                proxy.refresh();
+            }
             Timer::after(Duration::from_secs(1)).await;
         }
     }

@@ -24,9 +24,11 @@ mod range;
 mod route;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 pub use access::{Access, Htpasswd, HtpasswdError};
 pub use metrics::{Gauge, Metrics};
+pub use upstream::{Found, Upstream};
 
 use access::Right;
 use error::{Code, Failure};
@@ -55,6 +57,7 @@ pub struct Registry {
     access: Access,
     settings: Settings,
     metrics: Arc<Metrics>,
+    upstream: Option<Arc<dyn Upstream>>,
 }
 
 /// What the handlers get of a request.
@@ -63,6 +66,8 @@ struct Call<'a> {
     headers: &'a HeaderMap,
     query: Query,
     repository: Repository,
+    /// The host whose repository is meant, if the request says so.
+    host: Option<String>,
 }
 
 type Answer = Result<Response, Failure>;
@@ -70,7 +75,14 @@ type Answer = Result<Response, Failure>;
 impl Registry {
     /// A registry over `store`.
     pub fn new(store: Store, access: Access, settings: Settings, metrics: Arc<Metrics>) -> Self {
-        Self { store, access, settings, metrics }
+        Self { store, access, settings, metrics, upstream: None }
+    }
+
+    /// Asks `upstream` for what clients want to pull and the store lacks.
+    #[must_use]
+    pub fn with_upstream(mut self, upstream: Arc<dyn Upstream>) -> Self {
+        self.upstream = Some(upstream);
+        self
     }
 
     /// Answers one request. Never fails: what goes wrong is an answer in the error form of the specification.
@@ -128,6 +140,7 @@ impl Registry {
             return Err(Failure::new(Code::Unsupported, "this registry is read-only"));
         }
         self.access.check(right, &parts.headers, address).await?;
+        self.refuse_loop(&parts.headers)?;
         let read = matches!(*method, Method::GET | Method::HEAD);
         let (name, upstream) = match &target.route {
             Route::Base if read => {
@@ -146,17 +159,17 @@ impl Registry {
             _ => (target.repository, target.upstream),
         };
         let Some(name) = name else { return Err(Failure::not_found()) };
-        let repository = self.resolve(name, upstream.as_deref(), right, &target.route)?;
-        let call =
-            Call { method, headers: &parts.headers, query: Query::parse(parts.uri.query()), repository };
+        let (repository, host) = self.resolve(name, upstream, right, &target.route)?;
+        let query = Query::parse(parts.uri.query());
+        let call = Call { method, headers: &parts.headers, query, repository, host };
         match (target.route, method) {
             (Route::Manifest(reference), &Method::GET | &Method::HEAD) => {
-                self.get_manifest(&call, &reference)
+                self.get_manifest(&call, &reference).await
             }
             (Route::Manifest(reference), &Method::PUT) => self.put_manifest(&call, &reference, body).await,
             (Route::Manifest(reference), &Method::DELETE) => self.delete_manifest(&call, &reference).await,
             (Route::Manifest(_), _) => Err(not_allowed("GET, HEAD, PUT, DELETE")),
-            (Route::Blob(digest), &Method::GET | &Method::HEAD) => self.get_blob(&call, &digest),
+            (Route::Blob(digest), &Method::GET | &Method::HEAD) => self.get_blob(&call, &digest).await,
             (Route::Blob(digest), &Method::DELETE) => self.delete_blob(&call, &digest).await,
             (Route::Blob(_), _) => Err(not_allowed("GET, HEAD, DELETE")),
             (Route::Uploads, &Method::POST) => self.begin_upload(&call, body).await,
@@ -173,36 +186,58 @@ impl Registry {
         }
     }
 
-    /// The store's repository for a name as the client spelled it. Content replicated from one host is never given out
-    /// as another's; writes are only to the registry's own names.
+    /// The store's repository for a name as the client spelled it, and the host it is of where one is named. Content
+    /// replicated from one host is never given out as another's; writes are only to the registry's own names.
     fn resolve(
         &self,
         name: Repository,
-        upstream: Option<&str>,
+        upstream: Option<String>,
         right: Right,
         route: &Route,
-    ) -> Result<Repository, Failure> {
+    ) -> Result<(Repository, Option<String>), Failure> {
         let origins = |r: &Repository| self.store.origins(r).map_err(Failure::from);
         if let Some(host) = upstream {
             let known = origins(&name)?;
-            let foreign = !known.is_empty() && !known.iter().any(|h| h == host);
-            if right == Right::Pull && (foreign || self.is_tag_of_others(&name, route, host)?) {
+            let foreign = !known.is_empty() && !known.contains(&host);
+            if right == Right::Pull
+                && !self.asks(&host)
+                && (foreign || self.is_tag_of_others(&name, route, &host)?)
+            {
                 return Err(Failure::new(Code::NameUnknown, "that upstream's repository is not here")
                     .detail(serde_json::json!({"upstream": host, "repository": name.as_str()})));
             }
-            return Ok(name);
+            return Ok((name, Some(host)));
         }
-        // `/v2/HOST/REPO`: only a host that something was replicated from is one; a project may be called `docker.io`.
+        // `/v2/HOST/REPO`: only a host that something was or may be fetched from is one; a project may be called
+        // `docker.io`.
         if let Some((host, rest)) = name.as_str().split_once('/')
             && host.contains('.')
             && !self.store.has_repository(&name)?
             && let Ok(rest) = rest.parse::<Repository>()
-            && origins(&rest)?.iter().any(|h| h == host)
-            && !self.is_tag_of_others(&rest, route, host)?
+            && (self.asks(host)
+                || origins(&rest)?.iter().any(|h| h == host) && !self.is_tag_of_others(&rest, route, host)?)
         {
-            return Ok(rest);
+            return Ok((rest, Some(host.to_string())));
         }
-        Ok(name)
+        Ok((name, None))
+    }
+
+    /// Whether what is missing may be had from this host.
+    fn asks(&self, host: &str) -> bool {
+        self.upstream.as_ref().is_some_and(|u| u.knows(host))
+    }
+
+    /// A request of our own that came back: some upstream is this registry, perhaps by another name.
+    fn refuse_loop(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let Some(upstream) = &self.upstream else { return Ok(()) };
+        let mut lines = headers.get_all(header::VIA).iter().filter_map(|v| v.to_str().ok());
+        if lines.any(|line| line.split([',', ' ']).any(|word| word == upstream.name())) {
+            let text =
+                "this registry is its own upstream: take it out of the list of what may be pulled through";
+            log::error!("{text}");
+            return Err(Failure::new(Code::Unsupported, text).status(StatusCode::LOOP_DETECTED));
+        }
+        Ok(())
     }
 
     /// Whether a tag is asked for that, as it is now, came from other hosts than this one: repositories of two hosts may

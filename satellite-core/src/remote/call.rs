@@ -148,6 +148,9 @@ impl Registry {
             if let Some(value) = authorization.filter(|_| at_home) {
                 headers.push(("authorization", value.to_string()));
             }
+            if let Some(name) = self.0.options.via.as_ref().filter(|_| at_home) {
+                headers.push(("via", format!("1.1 {name}")));
+            }
             if let Some(etag) = call.if_range.as_ref().and_then(|digest| self.0.etags.get(&url, digest)) {
                 headers.push(("if-range", etag));
             }

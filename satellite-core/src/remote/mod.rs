@@ -59,6 +59,8 @@ pub struct Options {
     pub credentials: Credentials,
     /// `User-Agent`.
     pub user_agent: String,
+    /// What we call ourselves in `Via` (RFC 9110 §7.6.3), where requests are made for others.
+    pub via: Option<String>,
     /// What happens when the registry or the link fails.
     pub retry: RetryPolicy,
     /// Longest time that a body may make no progress. There is no limit on the whole.
@@ -88,6 +90,7 @@ impl Default for Options {
             scheme: Scheme::Auto,
             credentials: Credentials::Anonymous,
             user_agent: concat!("satellite/", env!("CARGO_PKG_VERSION")).into(),
+            via: None,
             retry: RetryPolicy::default(),
             stall_timeout: Duration::from_secs(60),
             commit_timeout: Duration::from_secs(300),

@@ -22,6 +22,8 @@ mod upstream;
 pub use plan::{Plan, Transfer, plan};
 pub use push::push;
 pub use run::Replicator;
+#[cfg(feature = "serve")]
+pub(crate) use upstream::RegistrySource;
 
 /// How replication is done.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use super::{
     discover::{Discovery, Tree},
     name,
     plan::plan,
-    upstream::Upstream,
+    upstream::RegistrySource,
 };
 use crate::{
     net::Executor,
@@ -165,7 +165,8 @@ impl Replicator {
         let manifests = jobs.iter().map(|job| job.iter().flat_map(|j| &j.tree.nodes).map(|n| &n.manifest));
         let mut plan =
             plan(manifests, |blob| store.blob_size(&blob.digest).is_ok_and(|s| s == Some(blob.size)));
-        let missing: u64 = plan.transfers.iter().map(|t| t.size - store.resumable(&t.digest).min(t.size)).sum();
+        let missing: u64 =
+            plan.transfers.iter().map(|t| t.size - store.resumable(&t.digest).min(t.size)).sum();
         // What was only cached makes room for what is wanted.
         let room = store.make_room(missing).await.unwrap_or(u64::MAX);
         let left_out = plan.fit(room, |t| store.resumable(&t.digest));
@@ -188,7 +189,7 @@ impl Replicator {
                     .iter()
                     .filter_map(|i| jobs[*i].as_ref())
                     .map(|job| {
-                        let upstream = Upstream {
+                        let upstream = RegistrySource {
                             registry: job.registry.clone(),
                             repository: job.image.repository.clone(),
                         };
@@ -213,7 +214,8 @@ impl Replicator {
                 (images, task)
             })
             .collect();
-        let no_room = |needs| store::Error::NoSpace { path: store.root().into(), needs, has: room, cap: None };
+        let no_room =
+            |needs| store::Error::NoSpace { path: store.root().into(), needs, has: room, cap: store.cap() };
         let mut failed: HashMap<usize, Arc<Error>> =
             left_out.into_iter().map(|(image, needs)| (image, Arc::new(no_room(needs).into()))).collect();
         for (images, task) in tasks {

@@ -7,13 +7,13 @@ use crate::{
 };
 
 /// The source for one repository.
-pub(super) struct Upstream {
-    pub(super) registry: remote::Registry,
-    pub(super) repository: Repository,
+pub(crate) struct RegistrySource {
+    pub(crate) registry: remote::Registry,
+    pub(crate) repository: Repository,
 }
 
 #[async_trait::async_trait]
-impl Source for Upstream {
+impl Source for RegistrySource {
     fn name(&self) -> String {
         format!("{}/{}", self.registry.host(), self.repository)
     }

@@ -16,9 +16,12 @@ use super::{
     error::{Error, Result},
     gc::link_mark,
     index::{self, Batch, Key, Kind},
+    manifests::ManifestInfo,
 };
-use crate::oci::{Digest, Repository, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
 
+/// Manifests looked through for one that names something.
+const MAX_LOOKED_THROUGH: usize = 1024;
 /// Uses kept in memory before they are written in one batch. What is lost at a kill is a bit of the order.
 const MAX_NOTED: usize = 1024;
 
@@ -110,6 +113,17 @@ impl Store {
         })
     }
 
+    /// A manifest of the repository that names `digest` as a blob or a child, and what it says of it. Cached ones are
+    /// looked through first; of a large repository not all.
+    pub async fn naming(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<(ManifestInfo, Descriptor)>> {
+        let (inner, repository, digest) = (self.inner.clone(), repository.clone(), digest.clone());
+        self.inner.pool.run(move || inner.naming(&repository, &digest)).await
+    }
+
     /// Says that a manifest was asked for: cached ones that were asked for lately stay longest.
     pub fn used(&self, repository: &Repository, digest: &Digest) -> Result<()> {
         if !self.inner.index.has(&record_key(repository, digest))? {
@@ -145,6 +159,32 @@ impl Store {
 }
 
 impl Inner {
+    fn naming(&self, repository: &Repository, digest: &Digest) -> Result<Option<(ManifestInfo, Descriptor)>> {
+        let says = |info: &ManifestInfo| -> Result<Option<Descriptor>> {
+            let raw = self.read_small(&info.digest, Some(info.size))?;
+            let Some(manifest) = raw.and_then(|raw| Manifest::parse(raw, Some(&info.media_type)).ok()) else {
+                return Ok(None);
+            };
+            let mut named = manifest.blobs.into_iter().chain(manifest.children);
+            Ok(named.find(|d| d.digest == *digest))
+        };
+        let mut others = Vec::new();
+        for info in self.manifests(repository, None).take(MAX_LOOKED_THROUGH) {
+            let info = info?;
+            if !self.index.has(&record_key(repository, &info.digest))? {
+                others.push(info);
+            } else if let Some(found) = says(&info)? {
+                return Ok(Some((info, found)));
+            }
+        }
+        for info in others {
+            if let Some(found) = says(&info)? {
+                return Ok(Some((info, found)));
+            }
+        }
+        Ok(None)
+    }
+
     fn next_use(&self) -> Result<u64> {
         {
             let mut noted = self.uses.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -255,9 +295,7 @@ impl Inner {
 
     /// Writes the uses that were noted.
     pub(super) fn write_uses(&self) -> Result<()> {
-        let noted = std::mem::take(
-            &mut self.uses.0.lock().unwrap_or_else(PoisonError::into_inner).by_name,
-        );
+        let noted = std::mem::take(&mut self.uses.0.lock().unwrap_or_else(PoisonError::into_inner).by_name);
         // No manifest may leave the cache between being looked up and being written.
         let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Batch::default();

@@ -56,6 +56,30 @@ impl Store {
         self.available()
     }
 
+    /// Evicts until the cap holds, which may be lower than it was when this store was last open. What is held stays,
+    /// and the log says so if that is too much.
+    pub async fn keep_cap(&self) -> Result<()> {
+        drop(self.inner.room(0).await?);
+        if self.inner.space.room()?.over == 0 {
+            return Ok(());
+        }
+        let (inner, turn) = (self.inner.clone(), self.inner.gc.turn.lock_arc().await);
+        let job = move || {
+            let _turn = turn;
+            inner.evict(0)?;
+            if inner.space.room()?.over > 0 {
+                inner.complain();
+            }
+            Ok(())
+        };
+        self.inner.pool.run(job).await
+    }
+
+    /// Most bytes that the store may take, if that was said.
+    pub fn cap(&self) -> Option<u64> {
+        self.inner.space.cap()
+    }
+
     /// Blobs evicted since the store was opened, and their bytes.
     pub fn evicted(&self) -> (u64, u64) {
         self.inner.evict.inside().evicted
@@ -181,9 +205,8 @@ impl Inner {
         }
         inside.complained = Some(Instant::now());
         log::warn!(
-            "{} bytes of the cap of {cap} are taken by what must stay: nothing is fetched that does not fit; \
-             raise the cap or remove images",
-            used
+            "{used} bytes of the cap of {cap} are taken by what must stay: nothing is fetched that does not fit; \
+             raise the cap or remove images"
         );
     }
 }

@@ -383,11 +383,8 @@ impl Index {
 }
 
 fn open_db(dir: &Path) -> std::result::Result<sled::Db, sled::Error> {
-    let config = sled::Config::new()
-        .path(dir)
-        .cache_capacity(1 << 20)
-        .flush_every_ms(None)
-        .mode(sled::Mode::LowSpace);
+    let config =
+        sled::Config::new().path(dir).cache_capacity(1 << 20).flush_every_ms(None).mode(sled::Mode::LowSpace);
     // The store's own lock is ours: what holds sled's is a thread of its own that has not seen the last close yet.
     for _ in 0..50 {
         match config.open() {

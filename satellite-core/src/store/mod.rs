@@ -68,7 +68,7 @@ pub struct Options {
     pub floor: u64,
     /// Most bytes of blobs, of blobs under way and of what is in quarantine. Default: as many as the disk has.
     pub cap: Option<u64>,
-    /// Content that was touched within this time is not evicted, since somebody may be pulling it. Default: two minutes.
+    /// Content that was touched within this time is not evicted, since somebody may be pulling it. Default: 30 s.
     pub running: Duration,
     /// Threads for file work. Default: 8.
     pub threads: usize,
@@ -81,7 +81,7 @@ impl Default for Options {
             upload_idle: Duration::from_secs(7 * 24 * 3600),
             floor: 32 << 20,
             cap: None,
-            running: Duration::from_secs(120),
+            running: Duration::from_secs(30),
             threads: 8,
         }
     }

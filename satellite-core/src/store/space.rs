@@ -131,7 +131,12 @@ impl Space {
         let mut books = self.books();
         let room = self.room_of(free, &books);
         if room.has < bytes {
-            return Err(Error::NoSpace { path: self.root.clone(), needs: bytes, has: room.has, cap: self.cap });
+            return Err(Error::NoSpace {
+                path: self.root.clone(),
+                needs: bytes,
+                has: room.has,
+                cap: self.cap,
+            });
         }
         books.promised += bytes;
         drop(books);
