@@ -48,6 +48,8 @@ pub(crate) struct Listed {
     pub(crate) platforms: Vec<String>,
     /// Hosts it was replicated from.
     pub(crate) origins: Vec<String>,
+    /// Here only because a client asked for it: goes when room is needed.
+    pub(crate) cached: bool,
 }
 
 impl Context {
@@ -119,12 +121,13 @@ impl Context {
         for repository in self.store.repositories(None) {
             let repository = repository?;
             let origins = self.store.origins(&repository)?;
-            let mut add = |tag: Option<String>, digest: Digest| -> Result<()> {
+            let mut add = |tag: Option<String>, digest: Digest, host: Option<String>| -> Result<()> {
                 let Some(info) = self.store.manifest(&repository, &Reference::Digest(digest.clone()))? else {
                     return Ok(());
                 };
                 let (size, platforms) = self.weigh(&repository, &digest)?;
-                let (repository, origins) = (repository.clone(), origins.clone());
+                let cached = host.is_some();
+                let (repository, origins) = (repository.clone(), host.map_or(origins.clone(), |h| vec![h]));
                 list.push(Listed {
                     repository,
                     tag,
@@ -133,18 +136,23 @@ impl Context {
                     size,
                     platforms,
                     origins,
+                    cached,
                 });
                 Ok(())
             };
             for tag in self.store.tags(&repository, None) {
                 let (tag, digest) = tag?;
-                add(Some(tag.to_string()), digest)?;
+                add(Some(tag.to_string()), digest, None)?;
             }
             for info in self.store.manifests(&repository, None) {
                 let info = info?;
                 if self.store.is_pinned(&repository, &info.digest)? {
-                    add(None, info.digest)?;
+                    add(None, info.digest, None)?;
                 }
+            }
+            for item in self.store.cached_tags(&repository) {
+                let (host, tag, digest) = item?;
+                add(Some(tag.to_string()), digest, Some(host))?;
             }
         }
         Ok(list)

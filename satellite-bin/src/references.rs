@@ -16,7 +16,7 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<(Repository, Reference)>
     if let Ok(image) = &parsed {
         candidates.push((image.repository.clone(), image.reference()));
     }
-    if let (true, Err(e)) = (candidates.is_empty(), parsed) {
+    if let (true, Err(e)) = (candidates.is_empty(), &parsed) {
         return Err(Failure::new(Code::Usage, e));
     }
     for (repository, reference) in candidates {
@@ -24,6 +24,12 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<(Repository, Reference)>
         if found.is_some() {
             return Ok((repository, reference));
         }
+    }
+    // Pulled through: its tag is known by its host alone.
+    if let Ok(ImageReference { registry, repository, tag: Some(tag), digest: None }) = &parsed
+        && let Some(digest) = store.cached_tag(repository, registry, tag).map_err(Failure::from)?
+    {
+        return Ok((repository.clone(), Reference::Digest(digest)));
     }
     Err(Failure::new(Code::NotFound, format!("{text} is not in the store; `satellite images` lists what is")))
 }

@@ -23,15 +23,20 @@ impl Images {
         }
         let rows = list.iter().map(|i| {
             let tag = i.tag.clone().unwrap_or_else(|| "<none>".into());
+            // A cached tag is one of its host.
+            let host = i.origins.first().filter(|_| i.cached);
+            let name = host.map_or(i.repository.to_string(), |h| format!("{h}/{}", i.repository));
+            let kept = if i.cached { "cached" } else { "held" };
             [
-                i.repository.to_string(),
+                name,
                 tag,
                 i.digest.short().into(),
                 human::size(i.size),
+                kept.into(),
                 i.platforms.join(","),
             ]
         });
-        let head = ["REPOSITORY", "TAG", "DIGEST", "SIZE", "PLATFORMS"].map(String::from);
+        let head = ["REPOSITORY", "TAG", "DIGEST", "SIZE", "KEPT", "PLATFORMS"].map(String::from);
         table(std::iter::once(head).chain(rows).collect::<Vec<_>>().as_slice());
         Ok(())
     }

@@ -157,7 +157,7 @@ impl Serve {
                 future::or(stop_signal(), beside).await;
                 log::info!("stopping: no new connections, running answers may end");
             });
-            served.await;
+            Box::pin(served).await;
             if let Err(e) = store.refresh_layout().await {
                 log::error!("index.json could not be written: {e}");
             }

@@ -160,12 +160,15 @@ impl Proxy {
     pub async fn forget_denied(&self) -> Result<usize, store::Error> {
         let store = self.0.store();
         let mut forgotten = 0;
-        for item in store.cached_tags() {
-            let (repository, host, tag, digest) = item?;
-            if !self.0.policy.allows_tag(&host, &repository, &tag) {
-                store.forget_cached_tag(&repository, &host, &tag).await?;
-                store.forget_cached(&repository, &digest).await?;
-                forgotten += 1;
+        for repository in store.cached_repositories() {
+            let repository = repository?;
+            for item in store.cached_tags(&repository) {
+                let (host, tag, digest) = item?;
+                if !self.0.policy.allows_tag(&host, &repository, &tag) {
+                    store.forget_cached_tag(&repository, &host, &tag).await?;
+                    store.forget_cached(&repository, &digest).await?;
+                    forgotten += 1;
+                }
             }
         }
         Ok(forgotten)

@@ -97,20 +97,17 @@ impl Store {
         Ok(record.map(|r| CachedInfo { whole: r.whole }))
     }
 
-    /// Cached manifests, and the cached tags of each repository: what a policy that changed looks through.
-    pub fn cached_tags(&self) -> impl Iterator<Item = Result<(Repository, String, Tag, Digest)>> + use<> {
-        let inner = self.inner.clone();
-        let repositories: Vec<_> = inner.index.repositories(Kind::CachedTag, None).collect();
-        repositories.into_iter().flat_map(move |repository| {
-            let found: Vec<_> = match repository {
-                Ok(repository) => inner
-                    .cached_tags(&repository)
-                    .map(|item| item.map(|(host, tag, digest)| (repository.clone(), host, tag, digest)))
-                    .collect(),
-                Err(e) => vec![Err(e)],
-            };
-            found
-        })
+    /// Tags of hosts in a repository, and what they named when they were last asked for.
+    pub fn cached_tags(
+        &self,
+        repository: &Repository,
+    ) -> impl Iterator<Item = Result<(String, Tag, Digest)>> + use<> {
+        self.inner.cached_tags(repository)
+    }
+
+    /// Repositories with such tags.
+    pub fn cached_repositories(&self) -> impl Iterator<Item = Result<Repository>> {
+        self.inner.index.repositories(Kind::CachedTag, None)
     }
 
     /// A manifest of the repository that names `digest` as a blob or a child, and what it says of it. Cached ones are

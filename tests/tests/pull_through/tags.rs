@@ -145,3 +145,21 @@ fn the_satellites_credentials_stay_with_it_and_the_clients_with_them() {
         assert!(!seen.header("authorization").unwrap_or_default().contains(&theirs), "{seen:?}");
     }
 }
+
+#[test]
+fn what_was_pulled_through_is_listed_apart_and_can_be_removed() {
+    let site = Site::new();
+    let image = Image::new().noise(1000, 1).build();
+    site.push(&image, "team/app", "v1");
+    site.check(&image, "team/app", "v1");
+    site.settles(&image);
+    let listed = site.store.run("images", ["--json"]).ok();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let name = format!("{}/team/app:v1", site.link.host());
+    assert_eq!((&listed[0]["cached"], &listed[0]["tag"]), (&true.into(), &"v1".into()), "{listed}");
+    let table = site.store.run("images", [""; 0]).ok();
+    assert!(table.contains("cached") && table.contains(&format!("{}/team/app", site.link.host())), "{table}");
+    site.store.run("inspect", [&name]).ok();
+    site.store.run("rm", [&name]).ok();
+    assert_eq!(site.store.run("images", ["--json"]).ok().trim(), "[]");
+}
