@@ -27,6 +27,9 @@
 //! Dependencies between modules point one way: `replicate` → `transfer`, `remote` → `store` → `oci`;
 //! `registry` → `store`, `oci`; `proxy` joins the two. Only `net` names hyper and rustls, only `store/index.rs` names sled.
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod oci;

@@ -16,6 +16,8 @@ use crate::{
 mod access;
 mod delete;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod list;
 mod metrics;
 mod pull;

@@ -151,6 +151,13 @@ fn content_range(header: &str) -> Option<ContentRange> {
     (first <= last).then_some((Some((first, last)), total))
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(text: &str) {
+    if let Some((Some((first, last)), _)) = content_range(text) {
+        assert!(first <= last);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::content_range;

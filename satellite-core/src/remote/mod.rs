@@ -22,6 +22,8 @@ mod call;
 mod challenge;
 mod credentials;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod link;
 mod list;
 mod manifest;

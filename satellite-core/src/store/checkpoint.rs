@@ -93,6 +93,24 @@ impl Checkpoint {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(data: &[u8]) {
+    let mut slot = [0; SLOT];
+    let length = data.len().min(SLOT);
+    slot[..length].copy_from_slice(&data[..length]);
+    let _ = Checkpoint::from_slot(&slot);
+    // Behind a checksum that is right, too.
+    slot[..4].copy_from_slice(&MAGIC);
+    let body = 22 + usize::from(u16::from_le_bytes([slot[20], slot[21]]));
+    if let Some(body) = slot.get(12..body) {
+        let sum = checksum(body);
+        slot[4..12].copy_from_slice(&sum);
+    }
+    if let Some((_, checkpoint)) = Checkpoint::from_slot(&slot) {
+        let _ = checkpoint.hasher();
+    }
+}
+
 fn checksum(bytes: &[u8]) -> [u8; 8] {
     let hash = sha2::Sha256::digest(bytes);
     let mut sum = [0; 8];

@@ -28,6 +28,8 @@ mod evict;
 mod evict_tests;
 mod files;
 mod fsck;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod gc;
 mod index;
 mod layout;

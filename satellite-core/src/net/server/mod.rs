@@ -30,6 +30,8 @@ use super::{Executor, message::Handler};
 
 mod body;
 mod connection;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod gate;
 mod limits;
 mod linger;
