@@ -10,7 +10,7 @@ use satellite_core::{
     net::Executor,
     oci::{Digest, ImageReference, Manifest, Reference, Repository},
     replicate::{self, Connect, Replicator, Sink},
-    store::Store,
+    store::{Finding, FsckReport, Mend, Store},
     transfer::{self, Engine, Throttle},
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,16 @@ pub(crate) struct Context {
     executor: Executor,
     /// Shared by all that fetch over the WAN.
     throttle: Arc<Throttle>,
+}
+
+/// What a check found, and what of it could be fetched again.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Checked {
+    #[serde(flatten)]
+    pub(crate) report: FsckReport,
+    pub(crate) healed: Vec<Finding>,
+    /// With the reason.
+    pub(crate) unhealed: Vec<(Finding, String)>,
 }
 
 /// An image as it is listed.
@@ -74,9 +84,7 @@ impl Context {
             Command::Inspect { reference } => self.inspect(&reference),
             Command::Remove { references } => self.remove(&references).await,
             Command::Gc { grace_ms } => value(&self.store.gc(grace_ms.map(Duration::from_millis)).await?),
-            Command::Fsck { repair } => {
-                value(&self.store.fsck(repair, move |blobs, bytes| progress(blobs, bytes)).await?)
-            }
+            Command::Fsck { repair, heal } => value(&self.fsck(repair, heal, progress).await?),
         }
     }
 
@@ -92,16 +100,28 @@ impl Context {
             .iter()
             .map(|text| text.parse().map_err(|e| Failure::new(Code::Usage, e)))
             .collect::<Result<_>>()?;
+        let report = self.replicator(limit_rate, upstream, None)?.run(&images, options, sink).await;
+        value(&report)
+    }
+
+    /// A replicator over the WAN. `name`: what its requests are called by, where they are not on anybody's command.
+    pub(crate) fn replicator(
+        &self,
+        limit_rate: Option<u64>,
+        upstream: Upstream,
+        name: Option<&str>,
+    ) -> Result<Replicator> {
         let throttle = match limit_rate {
             Some(rate) => Arc::new(Throttle::new(Some(rate.min(self.throttle.rate().unwrap_or(u64::MAX))))),
             None => self.throttle.clone(),
         };
         let stall = transfer::Options { stall: upstream.stall(), ..transfer::Options::default() };
         let engine = Engine::new(self.store.clone(), throttle, stall);
-        let connect = Arc::new(Registries::new(upstream, &self.executor)?);
-        let report =
-            Replicator::new(engine, connect, self.executor.clone()).run(&images, options, sink).await;
-        value(&report)
+        let mut registries = Registries::new(upstream, &self.executor)?;
+        if let Some(name) = name {
+            registries = registries.named(name);
+        }
+        Ok(Replicator::new(engine, Arc::new(registries), self.executor.clone()))
     }
 
     async fn push(&self, source: &str, target: &str, upstream: Upstream, sink: Sink) -> Result<Value> {
@@ -113,6 +133,32 @@ impl Context {
         let digest =
             replicate::push(&self.store, (&repository, &reference), &target, &registry, sink).await?;
         Ok(json!({"image": target.to_string(), "digest": digest}))
+    }
+
+    /// Checks; what is damaged is fetched again before records are removed that lead nowhere.
+    async fn fsck(&self, repair: bool, heal: Option<Upstream>, progress: Progress) -> Result<Checked> {
+        let mend = match (&heal, repair) {
+            (Some(_), _) => Mend::SetAside,
+            (None, true) => Mend::All,
+            (None, false) => Mend::Nothing,
+        };
+        let report = self.store.fsck(mend, move |blobs, bytes| progress(blobs, bytes)).await?;
+        let mut checked = Checked { report, healed: Vec::new(), unhealed: Vec::new() };
+        let Some(upstream) = heal else { return Ok(checked) };
+        let replicator = self.replicator(None, upstream, None)?;
+        // What a file was needed for is found with the records: a corrupt blob and a missing one are one to mend.
+        let findings = checked.report.findings.clone();
+        for finding in &findings {
+            match replicator.heal(finding).await {
+                Ok(true) => checked.healed.push(finding.clone()),
+                Ok(false) => {}
+                Err(e) => checked.unhealed.push((finding.clone(), e.to_string())),
+            }
+        }
+        if repair {
+            self.store.check_records(Mend::All).await?;
+        }
+        Ok(checked)
     }
 
     /// All tags and pins, by repository.

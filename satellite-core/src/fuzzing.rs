@@ -3,7 +3,7 @@
 //! corpora in every run of the tests. Not part of the interface.
 
 /// What is fuzzed: a name, and a function that must return whatever the bytes are.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("names", names),
     ("manifest", manifest),
     ("records", crate::store::fuzz::records),
@@ -20,6 +20,9 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     #[cfg(all(feature = "serve", feature = "replicate"))]
     ("rules", rules),
 ];
+
+/// A function of bytes.
+pub type Target = fn(&[u8]);
 
 /// Runs one target. For `fuzz_target!`.
 ///

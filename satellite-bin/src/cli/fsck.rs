@@ -4,13 +4,14 @@ use std::{io::IsTerminal, sync::Arc};
 
 use clap::Args;
 use indicatif::ProgressBar;
-use satellite_core::store::{Finding, FsckReport};
 
-use super::DataDir;
+use super::{DataDir, UpstreamArgs};
 use crate::{
     control::{Command, client},
     exit::{Code, Failure, Result},
-    human, output,
+    human,
+    ops::Checked,
+    output,
     progress::{self, Show},
 };
 
@@ -18,9 +19,15 @@ use crate::{
 pub(super) struct Fsck {
     #[command(flatten)]
     dir: DataDir,
-    /// Set damaged blobs aside and remove records that lead nowhere; pull the images again afterwards
+    /// Set damaged blobs and stray files aside and remove records that lead nowhere; pull the images again afterwards,
+    /// or let --heal do it
     #[arg(long)]
     repair: bool,
+    /// Set what is damaged aside and fetch it again from where it was replicated from
+    #[arg(long)]
+    heal: bool,
+    #[command(flatten)]
+    upstream: UpstreamArgs,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -36,41 +43,43 @@ impl Fsck {
             shown.set_message(format!("{blobs} blobs checked, {}", human::size(bytes)));
             shown.tick();
         });
-        let command = Command::Fsck { repair: self.repair };
+        let heal = if self.heal { Some(self.upstream.read()?) } else { None };
+        let command = Command::Fsck { repair: self.repair, heal };
         let value =
             client::call(&self.dir.data_dir, command, &progress::sink(&Show::Nothing), &(progress as _))?;
         bar.finish_and_clear();
-        let report: FsckReport = serde_json::from_value(value).map_err(|e| Failure::new(Code::Failed, e))?;
+        let checked: Checked = serde_json::from_value(value).map_err(|e| Failure::new(Code::Failed, e))?;
+        let report = &checked.report;
         if self.json {
-            output::json(&report);
+            output::json(&checked);
         } else {
             for finding in &report.findings {
-                output::line(&describe(finding));
+                output::line(&finding.to_string());
+            }
+            for (finding, why) in &checked.unhealed {
+                output::line(&format!("not mended: {finding}: {why}"));
             }
             let size = human::size(report.bytes);
             let wrong = report.findings.len();
             output::line(&format!(
-                "{} blobs ({size}) and {} manifests checked, {wrong} findings",
-                report.blobs, report.manifests
+                "{} blobs ({size}) and {} manifests checked, {wrong} findings, {} fetched again",
+                report.blobs,
+                report.manifests,
+                checked.healed.len()
             ));
+        }
+        if self.heal {
+            return match checked.unhealed.len() {
+                0 => Ok(()),
+                n => Err(Failure::new(Code::Store, format!("{n} findings could not be mended"))),
+            };
         }
         if report.findings.is_empty() || self.repair {
             return Ok(());
         }
         Err(Failure::new(
             Code::Store,
-            "the store is damaged; `satellite fsck --repair` sets aside what is, then pull again",
+            "the store is damaged; `satellite fsck --heal` fetches again what is, `--repair` sets it aside",
         ))
-    }
-}
-
-fn describe(finding: &Finding) -> String {
-    match finding {
-        Finding::CorruptBlob { digest, actual } => format!("corrupt blob {digest}: its bytes are {actual}"),
-        Finding::LostManifest { repository, digest } => format!("lost manifest {repository}@{digest}"),
-        Finding::MissingBlob { repository, manifest, digest } => {
-            format!("missing blob {digest}, needed by {repository}@{manifest}")
-        }
-        Finding::DanglingTag { repository, tag } => format!("tag {repository}:{tag} points to nothing"),
     }
 }

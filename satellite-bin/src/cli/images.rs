@@ -27,14 +27,7 @@ impl Images {
             let host = i.origins.first().filter(|_| i.cached);
             let name = host.map_or(i.repository.to_string(), |h| format!("{h}/{}", i.repository));
             let kept = if i.cached { "cached" } else { "held" };
-            [
-                name,
-                tag,
-                i.digest.short().into(),
-                human::size(i.size),
-                kept.into(),
-                i.platforms.join(","),
-            ]
+            [name, tag, i.digest.short().into(), human::size(i.size), kept.into(), i.platforms.join(",")]
         });
         let head = ["REPOSITORY", "TAG", "DIGEST", "SIZE", "KEPT", "PLATFORMS"].map(String::from);
         table(std::iter::once(head).chain(rows).collect::<Vec<_>>().as_slice());

@@ -20,6 +20,7 @@ mod pull;
 mod pull_through;
 mod push;
 mod rm;
+mod scrub;
 mod serve;
 
 /// Keeps container images at the edge: replicates them over bad links, and serves them as an OCI registry.

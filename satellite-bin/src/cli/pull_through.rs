@@ -16,6 +16,7 @@ use satellite_core::{
 
 use super::UpstreamArgs;
 use crate::{
+    control::Upstream,
     exit::{Code, Failure, Result},
     human,
     registries::Registries,
@@ -59,11 +60,10 @@ impl PullThrough {
         policy: Policy,
         store: &Store,
         throttle: Arc<Throttle>,
-        upstream: &UpstreamArgs,
+        upstream: Upstream,
         executor: &Executor,
     ) -> Result<Proxy> {
         let name = proxy::loop_name();
-        let upstream = upstream.read()?;
         let options = transfer::Options { stall: upstream.stall(), ..transfer::Options::default() };
         let engine = Engine::new(store.clone(), throttle, options);
         let connect = Arc::new(Registries::new(upstream, executor)?.named(&name));

@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -25,6 +25,7 @@ use satellite_core::{
 use super::{
     DataDir, UpstreamArgs,
     pull_through::{ProxyGauges, PullThrough},
+    scrub::{self, ScrubArgs, ScrubGauges},
 };
 use crate::{
     control::server::ControlServer,
@@ -73,6 +74,8 @@ pub(super) struct Serve {
     pull_through: PullThrough,
     #[command(flatten)]
     upstream: UpstreamArgs,
+    #[command(flatten)]
+    scrub: ScrubArgs,
     /// Most bytes of content, of what is on its way included; what was only pulled through makes room, least recently
     /// used first, and what is replicated or pushed is never evicted. Default: all but 32 MiB of the disk
     #[arg(long, value_parser = human::parse_size, value_name = "SIZE")]
@@ -103,6 +106,7 @@ impl Serve {
             _ => None,
         };
         let policy = self.pull_through.policy(&self.upstream)?;
+        let upstream = self.upstream.read()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -126,7 +130,7 @@ impl Serve {
         let mut proxy = None;
         if let Some(policy) = policy {
             let made =
-                self.pull_through.proxy(policy, &store, context.throttle(), &self.upstream, &executor)?;
+                self.pull_through.proxy(policy, &store, context.throttle(), upstream.clone(), &executor)?;
             registry = registry.with_upstream(Arc::new(made.clone()));
             proxy = Some(made);
         }
@@ -140,17 +144,19 @@ impl Serve {
             fs::write(path, format!("{scheme}://{first}\n"))
                 .map_err(|e| Failure::new(Code::Failed, format!("cannot write {}: {e}", path.display())))?;
         }
-        let gauges = Gauges::new(&metrics, server.stats(), &store, proxy.as_ref());
+        let scrub = self.scrub.start(&store);
+        let mended = Arc::<AtomicU64>::default();
+        let mender = context.replicator(None, upstream, None)?;
+        let scrubbed = ScrubGauges::new(&metrics, scrub.as_ref(), mended.clone());
+        let gauges = Gauges::new(&metrics, server.stats(), &store, proxy.as_ref(), scrubbed);
         let beside = async {
             let jobs =
                 future::zip(control.run(&executor, context), self.housekeeping(&store, proxy.as_ref()));
-            future::or(
-                async {
-                    let ((), ()) = jobs.await;
-                },
-                gauges.keep(),
-            )
-            .await;
+            let jobs = Box::pin(future::zip(jobs, scrub::mend(&store, &mender, &mended)));
+            let jobs = async {
+                jobs.await;
+            };
+            future::or(jobs, gauges.keep()).await;
         };
         smol::block_on(executor.run(async {
             let served = server.run(&executor, async {
@@ -163,6 +169,7 @@ impl Serve {
             }
         }));
         drop(control);
+        drop(scrub);
         Ok(())
     }
 
@@ -227,13 +234,21 @@ struct Gauges {
     evicted: [Gauge; 2],
     store: Store,
     proxy: Option<ProxyGauges>,
+    scrub: ScrubGauges,
 }
 
 impl Gauges {
-    fn new(metrics: &Metrics, stats: Arc<Stats>, store: &Store, proxy: Option<&Proxy>) -> Self {
+    fn new(
+        metrics: &Metrics,
+        stats: Arc<Stats>,
+        store: &Store,
+        proxy: Option<&Proxy>,
+        scrub: ScrubGauges,
+    ) -> Self {
         Self {
             stats,
             store: store.clone(),
+            scrub,
             proxy: proxy.map(|p| ProxyGauges::new(metrics, p.counters())),
             evicted: [
                 metrics.gauge("evicted_blobs", "Blobs evicted to make room since the start"),
@@ -257,6 +272,7 @@ impl Gauges {
             let (blobs, bytes) = self.store.evicted();
             self.evicted[0].set(clamp(blobs));
             self.evicted[1].set(clamp(bytes));
+            self.scrub.refresh();
             if let Some(proxy) = &self.proxy {
                 proxy.refresh();
             }

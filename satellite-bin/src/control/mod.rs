@@ -42,8 +42,8 @@ pub(crate) enum Command {
     Remove { references: Vec<String> },
     /// Collect garbage.
     Gc { grace_ms: Option<u64> },
-    /// Check everything.
-    Fsck { repair: bool },
+    /// Check everything; with `heal`, fetch again what is damaged.
+    Fsck { repair: bool, heal: Option<Upstream> },
 }
 
 /// How registries are reached.

@@ -11,4 +11,6 @@ pub use digest::{Algorithm, Digest, DigestError, DigestKey};
 pub use hasher::{HashState, Hasher};
 pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError};
 pub use platform::{Platform, PlatformError, PlatformSet};
+#[cfg(feature = "serve")]
+pub(crate) use reference::canonical_host;
 pub use reference::{ImageReference, NameError, Reference, Repository, Tag};

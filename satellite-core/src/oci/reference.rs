@@ -179,13 +179,7 @@ impl FromStr for ImageReference {
             }
             _ => ("docker.io", name),
         };
-        let registry = match registry {
-            "index.docker.io" | "registry-1.docker.io" => "docker.io",
-            other => other,
-        };
-        if !is_host(registry) {
-            return Err(NameError::Registry(quote(registry)));
-        }
+        let registry = canonical_host(registry).ok_or_else(|| NameError::Registry(quote(registry)))?;
         let repository = if registry == "docker.io" && !path.contains('/') {
             format!("library/{path}").parse()
         } else {
@@ -193,8 +187,17 @@ impl FromStr for ImageReference {
         };
         let repository = repository.map_err(|_| NameError::Repository(quote(path)))?;
         let tag = tag.or_else(|| digest.is_none().then(|| Tag("latest".into())));
-        Ok(Self { registry: registry.to_ascii_lowercase(), repository, tag, digest })
+        Ok(Self { registry, repository, tag, digest })
     }
+}
+
+/// The one spelling of a registry's HOST or HOST:PORT: lower case, and one name for Docker Hub. `None`: it is no host.
+pub(crate) fn canonical_host(text: &str) -> Option<String> {
+    let host = text.to_ascii_lowercase();
+    is_host(&host).then(|| match host.as_str() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io".into(),
+        _ => host,
+    })
 }
 
 /// Whether a text can be the HOST or HOST:PORT of a registry.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::oci::{Reference, Repository, Tag};
+use crate::oci::{Reference, Repository, Tag, canonical_host};
 
 /// Longest rule, in bytes.
 const MAX_RULE: usize = 512;
@@ -88,11 +88,7 @@ impl FromStr for Rule {
             return Err(error("it is too long"));
         }
         let (host, rest) = text.split_once('/').map_or((text, None), |(host, rest)| (host, Some(rest)));
-        let host = canonical(host);
-        let of_host = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
-        if host.is_empty() || !host.bytes().all(of_host) {
-            return Err(error("its host is not one"));
-        }
+        let host = canonical_host(host).ok_or_else(|| error("its host is not one"))?;
         if !host.contains(['.', ':']) && host != "localhost" {
             return Err(error("its host has neither a dot nor a port"));
         }
@@ -126,21 +122,13 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A host as requests name it.
-fn canonical(host: &str) -> String {
-    match host.to_ascii_lowercase().as_str() {
-        "registry-1.docker.io" | "index.docker.io" => "docker.io".into(),
-        other => other.into(),
-    }
-}
-
 impl Policy {
     /// A list. `default_host` is whose repositories are meant by requests that name no host.
     ///
     /// # Errors
     /// [`RuleError`] if the default host is one that no rule is about: nothing of it could ever be fetched.
     pub fn new(rules: Vec<Rule>, default_host: Option<&str>) -> Result<Self, RuleError> {
-        let default_host = default_host.map(canonical);
+        let default_host = default_host.map(|h| canonical_host(h).unwrap_or_else(|| h.to_string()));
         match &default_host {
             Some(host) if !rules.iter().any(|r| r.host == *host) => {
                 Err(RuleError { rule: host.clone(), why: "it is the default host, and no rule is about it" })

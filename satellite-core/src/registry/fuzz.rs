@@ -30,7 +30,10 @@ pub(crate) fn paths(data: &[u8]) {
     }
     for size in [0, 1, 100, u64::from(u32::MAX), u64::MAX / 2, data.len() as u64] {
         if let Wanted::Part(offset, length) = range::wanted(&text, size) {
-            assert!(length > 0 && offset.checked_add(length).is_some_and(|end| end <= size), "{text:?} of {size}");
+            assert!(
+                length > 0 && offset.checked_add(length).is_some_and(|end| end <= size),
+                "{text:?} of {size}"
+            );
         }
     }
     if let Some((first, last)) = range::chunk(&text) {
@@ -40,7 +43,8 @@ pub(crate) fn paths(data: &[u8]) {
 
 /// One upload after another in one repository, by steps that the bytes say, against what the specification says of them.
 pub(crate) fn uploads(data: &[u8]) {
-    let base = if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
+    let base =
+        if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
     let dir = base.join(format!("satellite-fuzz-{}-{:x}", std::process::id(), fastrand_like()));
     let store = Store::open(&dir, Options { floor: 0, ..Options::default() }).unwrap();
     let access = Access { trust_loopback: true, ..Access::default() };

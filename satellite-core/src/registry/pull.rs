@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     net::message::ByteStream,
-    oci::{Digest, Manifest, Reference, media_type},
+    oci::{Digest, Reference, media_type},
     store::ManifestInfo,
 };
 
@@ -32,7 +32,7 @@ impl Registry {
         // A client that starts on an image and misses a blob fails, where one that misses the manifest falls back.
         if let Some(info) = &local
             && !self.settings.sparse
-            && let Some(missing) = self.missing_of(info)?
+            && let Some(missing) = self.missing_of(info).await?
         {
             if self.upstream.is_none() {
                 log::warn!(
@@ -53,11 +53,11 @@ impl Registry {
             }
         }
         let info = local.ok_or_else(unknown)?;
-        let raw = self.store.manifest_bytes(&info)?.ok_or_else(unknown)?;
+        let known = self.store.known_manifest(&info).await?.ok_or_else(unknown)?;
         // What was just asked for is not collected while it is being pulled, should its tag move meanwhile.
         self.store.touch(&info.digest);
         self.store.used(&call.repository, &info.digest)?;
-        let mut response = with_bytes(&info.media_type, raw);
+        let mut response = with_bytes(&info.media_type, known.raw.clone());
         set(&mut response, DIGEST_HEADER, info.digest.as_str());
         set(&mut response, header::ETAG, format!("\"{}\"", info.digest));
         if let Reference::Digest(_) = reference {
@@ -78,15 +78,11 @@ impl Registry {
     }
 
     /// A blob that a manifest names and the store does not have whole; the manifest itself if that is so of it.
-    fn missing_of(&self, info: &ManifestInfo) -> Result<Option<Digest>, Failure> {
-        let Some(raw) = self.store.manifest_bytes(info)? else { return Ok(Some(info.digest.clone())) };
-        let manifest = Manifest::parse(raw, Some(&info.media_type)).map_err(crate::store::Error::from)?;
-        for blob in manifest.blobs.into_iter().filter(|b| !b.is_foreign()) {
-            if self.store.blob_size(&blob.digest)? != Some(blob.size) {
-                return Ok(Some(blob.digest));
-            }
-        }
-        Ok(None)
+    async fn missing_of(&self, info: &ManifestInfo) -> Result<Option<Digest>, Failure> {
+        let Some(known) = self.store.known_manifest(info).await? else {
+            return Ok(Some(info.digest.clone()));
+        };
+        Ok(self.store.missing_of(&known)?)
     }
 
     pub(super) async fn get_blob(&self, call: &Call<'_>, digest: &Digest) -> Answer {
@@ -95,13 +91,20 @@ impl Registry {
                 .detail(serde_json::json!({"digest": digest.as_str()}))
         };
         let mut found = None;
-        if self.store.is_linked(&call.repository, digest)? {
+        if let Some(size) = self.store.linked(&call.repository, digest)? {
             if call.method == http::Method::HEAD {
                 // A pusher that is told that the blob is here will build on it. First: a collection that has not
                 // removed it yet then keeps it.
                 self.store.touch(digest);
             }
-            found = self.store.open_blob(digest)?.map(Found::Here);
+            found = match self.store.open_blob(digest)? {
+                // Said before it is seen, a length cannot be taken back.
+                Some(blob) if size.is_some_and(|size| size != blob.size) => {
+                    self.store.set_aside(&blob, digest).await?;
+                    None
+                }
+                other => other.map(Found::Here),
+            };
         }
         if found.is_none()
             && let Some(upstream) = &self.upstream

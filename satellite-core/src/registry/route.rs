@@ -6,7 +6,7 @@ use super::{
     Query,
     error::{Code, Failure},
 };
-use crate::oci::{Digest, NameError, Reference, Repository};
+use crate::oci::{Digest, NameError, Reference, Repository, canonical_host};
 
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,10 +101,8 @@ pub(super) fn parse(path: &str, query: Option<&str>) -> Result<Target, Failure> 
     if upstream.is_none() {
         upstream = Query::parse(query).get("ns").filter(|ns| !ns.is_empty()).map(str::to_string);
     }
-    let upstream = upstream.map(|host| match host.to_ascii_lowercase().as_str() {
-        "registry-1.docker.io" | "index.docker.io" => "docker.io".to_string(),
-        other => other.to_string(),
-    });
+    // What is no host at all is nobody's, and matches no origin.
+    let upstream = upstream.map(|host| canonical_host(&host).unwrap_or(host));
     let repository: Repository =
         name.parse().map_err(|e| Failure::new(Code::NameInvalid, &format!("{e}")))?;
     Ok(Target { route, repository: Some(repository), upstream })

@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     oci::{Digest, ImageReference, ManifestError, PlatformSet},
-    remote, store, transfer,
+    remote,
+    store::{self, Put},
+    transfer,
 };
 
 mod discover;
+mod heal;
 mod plan;
 mod push;
 mod run;
@@ -210,6 +213,14 @@ pub enum Error {
         /// How many are.
         limit: usize,
     },
+    /// It was pushed here: no registry is known to have it.
+    #[error("{repository}@{digest} was not replicated from anywhere: push it again")]
+    NoOrigin {
+        /// Where it belongs.
+        repository: crate::oci::Repository,
+        /// What is missing.
+        digest: Digest,
+    },
     /// Nothing of that name in the store.
     #[error("{0} is not in the store")]
     NotHere(String),
@@ -228,9 +239,10 @@ impl Error {
             }
             Self::Remote(remote::Error::Source { .. }) => FailureKind::Store,
             Self::Remote(_) => FailureKind::Network,
-            Self::Transfer(T::NotFound { .. }) | Self::NotHere(_) | Self::Platform { .. } => {
-                FailureKind::NotFound
-            }
+            Self::Transfer(T::NotFound { .. })
+            | Self::NotHere(_)
+            | Self::NoOrigin { .. }
+            | Self::Platform { .. } => FailureKind::NotFound,
             Self::Transfer(T::Refused { unauthorized: true, .. }) => FailureKind::Unauthorized,
             Self::Transfer(T::Refused { .. } | T::Exhausted { .. }) => FailureKind::Network,
             Self::Transfer(T::Wrong { .. }) | Self::Manifest { .. } | Self::TooLarge { .. } => {

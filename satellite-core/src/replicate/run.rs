@@ -57,6 +57,14 @@ impl Replicator {
         self.engine.store()
     }
 
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn connect(&self, host: &str) -> Result<remote::Registry, remote::Error> {
+        self.connect.connect(host)
+    }
+
     /// Replicates images. One that fails does not stop the others. What is there already is not fetched again; each
     /// blob is fetched once, however many images need it. An image is published when all of its own blobs are there.
     pub async fn run(&self, images: &[ImageReference], options: &Options, sink: Sink) -> Report {

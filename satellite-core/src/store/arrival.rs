@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::FileExt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -36,12 +36,22 @@ pub struct Arrival {
     written: AtomicU64,
     outcome: Mutex<Option<Outcome>>,
     changed: Event,
+    /// Whether anybody ever followed it.
+    followed: AtomicBool,
     pool: Pool,
 }
 
 impl Arrival {
     pub(super) fn new(digest: Digest, file: Arc<File>, written: u64, pool: Pool) -> Self {
-        Self { digest, file, written: written.into(), outcome: Mutex::new(None), changed: Event::new(), pool }
+        Self {
+            digest,
+            file,
+            written: written.into(),
+            outcome: Mutex::new(None),
+            changed: Event::new(),
+            followed: AtomicBool::new(false),
+            pool,
+        }
     }
 
     /// What arrives.
@@ -57,6 +67,10 @@ impl Arrival {
     /// How it ended, once it has.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed)
     }
 
     pub(super) fn publish(&self, written: u64) {
@@ -102,6 +116,7 @@ impl Arrival {
 
     /// The blob's bytes from `offset`, as they come. The stream ends with an error if the arrival fails.
     pub fn follow(self: Arc<Self>, offset: u64) -> crate::store::FollowStream {
+        self.followed.store(true, Ordering::Relaxed);
         Box::pin(stream::try_unfold(offset, move |position| {
             let this = self.clone();
             async move {

@@ -5,7 +5,8 @@
 //! DIR/.satellite/lock             who has the store
 //! DIR/.satellite/index/           sled
 //! DIR/.satellite/partial/         uploads and transfers under way, with their checkpoints
-//! DIR/.satellite/quarantine/      damaged blobs that fsck set aside
+//! DIR/.satellite/quarantine/      damaged and stray files that were set aside; the oldest go beyond 64
+//! DIR/.satellite/scrub            the last blob that the scrub looked at
 //! DIR/.satellite/control.sock     of the process that has the store
 //! ```
 
@@ -65,6 +66,10 @@ impl Files {
 
     pub(super) fn quarantine(&self) -> PathBuf {
         self.private().join("quarantine")
+    }
+
+    pub(super) fn scrub_position(&self) -> PathBuf {
+        self.private().join("scrub")
     }
 
     pub(super) fn layout_index(&self) -> PathBuf {
@@ -160,6 +165,33 @@ impl Files {
             }
         }
         Ok(())
+    }
+
+    /// Blobs of one sixteenth of an algorithm's folder, by the first digit of their names, in order; and whatever else is
+    /// there under that digit, or, in the first sixteenth, under no digit at all. Of a large store not all is in memory.
+    pub(super) fn slice(&self, algorithm: Algorithm, digit: u8) -> Result<(Vec<Digest>, Vec<PathBuf>)> {
+        let dir = self.blob_dir(algorithm);
+        let (mut blobs, mut strays) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let entry = entry.at("list", &dir)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let first = name.bytes().next().unwrap_or_default();
+            let home = if b"123456789abcdef".contains(&first) { first } else { b'0' };
+            if home != digit {
+                continue;
+            }
+            let regular = entry.file_type().is_ok_and(|t| t.is_file());
+            match format!("{algorithm}:{name}").parse::<Digest>() {
+                Ok(digest) if regular => blobs.push(digest),
+                _ if regular && is_temporary(&name) => {}
+                // Of the file system, where a disk of its own is mounted here.
+                _ if name == "lost+found" => {}
+                _ => strays.push(entry.path()),
+            }
+        }
+        blobs.sort_unstable();
+        Ok((blobs, strays))
     }
 }
 

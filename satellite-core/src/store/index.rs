@@ -5,7 +5,7 @@
 //! | kind | rest | record |
 //! |---|---|---|
 //! | `m` | digest | [`ManifestRecord`]: the repository has this manifest |
-//! | `l` | digest | empty: the repository has this blob |
+//! | `l` | digest | the blob's size, 8 bytes: the repository has this blob (empty: size not known) |
 //! | `t` | tag | [`TagRecord`] |
 //! | `r` | subject digest, referrer digest | empty |
 //! | `p` | digest | empty: held without a tag |
@@ -125,6 +125,16 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         }
         _ => Err(Error::Record("of an unknown version")),
     }
+}
+
+/// The record of a link: the size that its blob must have.
+pub(super) fn link_record(size: u64) -> Vec<u8> {
+    size.to_le_bytes().to_vec()
+}
+
+/// The size in a link's record.
+pub(super) fn link_size(record: &[u8]) -> Option<u64> {
+    record.try_into().ok().map(u64::from_le_bytes)
 }
 
 pub(super) fn key(kind: Kind, repository: &Repository, rest: &[u8]) -> Vec<u8> {
@@ -303,6 +313,10 @@ impl Index {
 
     pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>> {
         self.checked(self.db.get(key))?.map(|v| decode(&v)).transpose()
+    }
+
+    pub(super) fn raw(&self, key: &[u8]) -> Result<Option<sled::IVec>> {
+        self.checked(self.db.get(key))
     }
 
     pub(super) fn has(&self, key: &[u8]) -> Result<bool> {

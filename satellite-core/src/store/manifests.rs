@@ -252,8 +252,8 @@ impl Inner {
                 Some(_) => {}
             }
             let link = index::key(Kind::Link, repository, &blob.digest.key());
-            if !self.index.has(&link)? {
-                batch.put(link, Vec::new());
+            if self.index.raw(&link)?.and_then(|v| index::link_size(&v)) != Some(blob.size) {
+                batch.put(link, index::link_record(blob.size));
             }
         }
         for child in manifest.children.iter().filter(|_| put.sparse == Sparse::Nothing) {

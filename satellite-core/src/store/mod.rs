@@ -32,11 +32,13 @@ mod fsck;
 pub(crate) mod fuzz;
 pub mod gc;
 mod index;
+mod known;
 mod layout;
 mod manifests;
 #[cfg(test)]
 mod model_tests;
 mod pool;
+mod scrub;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -46,9 +48,11 @@ mod writer;
 pub use arrival::{Arrival, Outcome};
 pub use cache::{Cached, CachedInfo};
 pub use error::{Error, Result};
-pub use fsck::{Finding, FsckReport};
+pub use fsck::{Finding, FsckReport, Mend};
 pub use gc::{GcReport, Lease};
+pub use known::KnownManifest;
 pub use manifests::{ManifestInfo, Put, Sparse, TagInfo};
+pub use scrub::{Scrub, ScrubOptions, Scrubbed};
 pub use uploads::Receive;
 pub use writer::Writer;
 
@@ -106,6 +110,8 @@ struct Inner {
     gc: gc::State,
     evict: evict::State,
     uses: cache::Uses,
+    damages: fsck::Damages,
+    known: known::Known,
     /// Publishing holds it shared, the sweep of a garbage collection exclusively: nothing is published between the
     /// moment a sweep decides and the moment it deletes.
     gate: RwLock<()>,
@@ -148,6 +154,8 @@ impl Store {
             gc: gc::State::default(),
             evict: evict::State::default(),
             uses: cache::Uses::default(),
+            damages: fsck::Damages::default(),
+            known: known::Known::default(),
             claims: claims::Claims::default(),
             arrivals: Mutex::default(),
             gate: RwLock::new(()),
@@ -205,6 +213,16 @@ impl Store {
             || self.inner.index.has(&index::key(Kind::Manifest, repository, &rest))?)
     }
 
+    /// As [`is_linked`](Self::is_linked), with the size that the blob must have, where that is known.
+    pub fn linked(&self, repository: &Repository, digest: &Digest) -> Result<Option<Option<u64>>> {
+        let rest = digest.key();
+        if let Some(size) = self.inner.index.raw(&index::key(Kind::Link, repository, &rest))? {
+            return Ok(Some(index::link_size(&size)));
+        }
+        let key = index::key(Kind::Manifest, repository, &rest);
+        Ok(self.inner.index.get::<index::ManifestRecord>(&key)?.map(|r| Some(r.size)))
+    }
+
     /// Gives `repository` a blob that the store has. `false`: the store does not have it.
     pub async fn mount(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
         let (inner, repository, digest) = (self.inner.clone(), repository.clone(), digest.clone());
@@ -213,10 +231,8 @@ impl Store {
             .run(move || {
                 let _gate = inner.gate.read().unwrap_or_else(PoisonError::into_inner);
                 inner.touch(&digest);
-                if inner.files.stat(&digest)?.is_none() {
-                    return Ok(false);
-                }
-                inner.link(&repository, &digest)?;
+                let Some(stat) = inner.files.stat(&digest)? else { return Ok(false) };
+                inner.link(&repository, &digest, stat.size)?;
                 Ok(true)
             })
             .await
@@ -299,10 +315,16 @@ impl Inner {
     /// Links and names verified and synced data: the last steps of the order that makes it durable. The link goes first,
     /// for it shows nothing while there is no file; the other way round, a kill between the two would leave an upload
     /// that is gone and a blob that its repository does not have.
-    fn publish_blob(&self, from: &Path, digest: &Digest, repository: Option<&Repository>) -> Result<()> {
+    fn publish_blob(
+        &self,
+        from: &Path,
+        digest: &Digest,
+        size: u64,
+        repository: Option<&Repository>,
+    ) -> Result<()> {
         let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         self.touch(digest);
-        repository.map_or(Ok(()), |r| self.link(r, digest))?;
+        repository.map_or(Ok(()), |r| self.link(r, digest, size))?;
         let replaced = if self.space.cap().is_some() { self.files.stat(digest)? } else { None };
         self.files.name_blob(from, digest)?;
         self.space.freed(replaced.map_or(0, |s| s.size));
@@ -317,13 +339,13 @@ impl Inner {
         Ok(())
     }
 
-    fn link(&self, repository: &Repository, digest: &Digest) -> Result<()> {
+    fn link(&self, repository: &Repository, digest: &Digest, size: u64) -> Result<()> {
         let key = index::key(Kind::Link, repository, &digest.key());
         if self.index.has(&key)? {
             return Ok(());
         }
         let mut batch = Batch::default();
-        batch.put(key, Vec::new());
+        batch.put(key, index::link_record(size));
         self.index.commit(batch)
     }
 }

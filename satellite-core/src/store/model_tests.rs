@@ -344,7 +344,7 @@ impl World {
             27 => self.age(random),
             28 if random.one_in(4) => self.reopen(random).await,
             29 if random.one_in(8) => {
-                let report = self.store().fsck(false, |_, _| ()).await.unwrap();
+                let report = self.store().fsck(Mend::Nothing, |_, _| ()).await.unwrap();
                 assert_eq!(report.findings, []);
             }
             30..=31 => self.gc(random).await,
@@ -538,7 +538,7 @@ fn a_collection_leaves_exactly_what_is_held() {
         world.leases.clear();
         world.leased.clear();
         world.gc(&mut random).await;
-        assert_eq!(world.store().fsck(false, |_, _| ()).await.unwrap().findings, []);
+        assert_eq!(world.store().fsck(Mend::Nothing, |_, _| ()).await.unwrap().findings, []);
         world.reopen(&mut random).await;
     });
 }
@@ -821,7 +821,7 @@ fn together(holds: Holds, run: &Run) {
     smol::block_on(async {
         store.gc(Some(Duration::ZERO)).await.unwrap();
         assert_eq!(Snapshot::of(&store, &universe), expected);
-        assert_eq!(store.fsck(false, |_, _| ()).await.unwrap().findings, []);
+        assert_eq!(store.fsck(Mend::Nothing, |_, _| ()).await.unwrap().findings, []);
     });
     drop(store);
     assert_eq!(Snapshot::of(&open(dir.path()), &universe), expected);

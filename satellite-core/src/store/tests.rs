@@ -298,20 +298,20 @@ fn a_check_finds_what_rotted_and_repair_sets_it_aside() {
         push(&store, &repo, &b).await;
         let (digest, manifest) = image(&[&a, &b], None);
         store.put_manifest(&repo, &digest, manifest, tagged("v")).await.unwrap();
-        assert!(store.fsck(false, |_, _| ()).await.unwrap().findings.is_empty());
+        assert!(store.fsck(Mend::Nothing, |_, _| ()).await.unwrap().findings.is_empty());
         let path = dir.path().join("blobs/sha256").join(Digest::sha256(&a).hex());
         let mut rotten = a.to_vec();
         rotten[50_000] ^= 1;
         fs::write(&path, rotten).unwrap();
         fs::create_dir(dir.path().join("blobs/sha256/lost+found")).unwrap();
-        let found = store.fsck(true, |_, _| ()).await.unwrap().findings;
+        let found = store.fsck(Mend::All, |_, _| ()).await.unwrap().findings;
         assert!(
             matches!(&found[..], [Finding::CorruptBlob { .. }, Finding::MissingBlob { .. }]),
             "{found:?}"
         );
         assert!(read(&store, &Digest::sha256(&a)).is_none(), "never served again");
         push(&store, &repo, &a).await;
-        assert!(store.fsck(true, |_, _| ()).await.unwrap().findings.is_empty());
+        assert!(store.fsck(Mend::All, |_, _| ()).await.unwrap().findings.is_empty());
     });
 }
 

@@ -31,6 +31,8 @@ const BATCH: usize = 256 << 10;
 const HASH_INLINE: usize = 32 << 10;
 /// One checkpoint may be on its way while the bytes of the next come: twice this, and what the socket holds, can be lost.
 const CHECKPOINT_BYTES: u64 = 3 << 20;
+/// Bytes behind the last checkpoint that stay in the page cache: a large blob shall not push out what is pulled.
+const KEEP_CACHED: u64 = 8 << 20;
 const CHECKPOINT_TIME: Duration = Duration::from_secs(1);
 
 type Job<T> = smol::Task<T>;
@@ -239,9 +241,15 @@ impl Writer {
         self.checkpointed = self.written;
         self.last_checkpoint = Instant::now();
         let (file, path, mut ck) = (self.file.clone(), self.path.clone(), ck);
+        // What a client follows, or may soon ask for, is read again: only what is long past is dropped.
+        let past = self.written.saturating_sub(KEEP_CACHED);
+        let past = if self.arrival.as_ref().is_some_and(|a| a.is_followed()) { 0 } else { past };
         let sync = move || {
             file.sync_data().at("sync", &path)?;
             ck.save(&checkpoint, true)?;
+            if let Some(past) = std::num::NonZeroU64::new(past) {
+                let _ = rustix::fs::fadvise(&file, 0, Some(past), rustix::fs::Advice::DontNeed);
+            }
             Ok(ck)
         };
         self.syncing = Some(self.inner.pool.start(sync).await);
@@ -293,7 +301,7 @@ impl Writer {
                 // Its age counts from now, not from the last byte: an upload may have rested for days.
                 file.set_modified(SystemTime::now()).at("date", &path)?;
                 file.sync_data().at("sync", &path)?;
-                inner.publish_blob(&path, &wanted, repository.as_ref())
+                inner.publish_blob(&path, &wanted, size, repository.as_ref())
             })
             .await;
         match stored {
