@@ -99,7 +99,7 @@ impl Realm {
 
 /// A GET of this client's own.
 pub(super) fn get<'a>(url: &'a Url, headers: Vec<(&'static str, String)>) -> Outgoing<'a> {
-    Outgoing { method: Method::Get, url, object: "", headers, body: None, patience: None }
+    Outgoing { method: Method::Get, url, object: "token service", headers, body: None, patience: None }
 }
 
 /// Harbor sends both names, one of them empty.

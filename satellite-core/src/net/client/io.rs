@@ -21,24 +21,51 @@ use hyper::rt::ReadBufCursor;
 /// (records hold 16 KiB).
 const TLS_READ: usize = 32 << 10;
 
-/// When bytes last moved on a connection.
+/// Most bytes that may come before an answer's head is there: interim answers (1xx) without end would keep the thread.
+/// What of the body comes in the same reads is in it.
+const MAX_BEFORE_ANSWER: u64 = 4 << 20;
+
+/// When bytes last moved on a connection, and how many may come before the answer.
 #[derive(Clone)]
-pub(super) struct Activity(Arc<(Instant, AtomicU64)>);
+pub(super) struct Activity(Arc<Shared>);
+
+struct Shared {
+    begun: Instant,
+    last: AtomicU64,
+    /// Bytes that may come until the answer is there; without bound while none is awaited.
+    left: AtomicU64,
+}
 
 impl Activity {
     fn new() -> Self {
-        Self(Arc::new((Instant::now(), AtomicU64::new(0))))
+        Self(Arc::new(Shared { begun: Instant::now(), last: AtomicU64::new(0), left: AtomicU64::new(u64::MAX) }))
     }
 
     /// Bytes move now.
     pub(super) fn touch(&self) {
-        let millis = u64::try_from(self.0.0.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.1.store(millis, Ordering::Relaxed);
+        let millis = u64::try_from(self.0.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.last.store(millis, Ordering::Relaxed);
     }
 
     /// When they last did.
     pub(super) fn last(&self) -> Instant {
-        self.0.0 + Duration::from_millis(self.0.1.load(Ordering::Relaxed))
+        self.0.begun + Duration::from_millis(self.0.last.load(Ordering::Relaxed))
+    }
+
+    /// An answer is awaited from now on, or has come.
+    pub(super) fn await_answer(&self, awaited: bool) {
+        self.0.left.store(if awaited { MAX_BEFORE_ANSWER } else { u64::MAX }, Ordering::Relaxed);
+    }
+
+    /// Bytes came.
+    fn came(&self, bytes: usize) -> io::Result<()> {
+        self.touch();
+        let left = self.0.left.load(Ordering::Relaxed);
+        if left == u64::MAX {
+            return Ok(());
+        }
+        self.0.left.store(left.saturating_sub(bytes as u64), Ordering::Relaxed);
+        if left > 0 { Ok(()) } else { Err(io::Error::other("interim answers without end")) }
     }
 }
 
@@ -82,7 +109,7 @@ impl hyper::rt::Read for Io {
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let came = match &mut self.stream {
             Stream::Plain(stream) => {
                 let read = ready!(read_uninit(stream, cx, &mut cursor))?;
                 // SAFETY: the kernel has written that many bytes at the front of the cursor.
@@ -90,6 +117,7 @@ impl hyper::rt::Read for Io {
                 unsafe {
                     cursor.advance(read);
                 }
+                read
             }
             Stream::Tls(stream) => {
                 let room = cursor.remaining().min(TLS_READ);
@@ -100,10 +128,10 @@ impl hyper::rt::Read for Io {
                 unsafe {
                     cursor.advance(read.min(room));
                 }
+                read
             }
-        }
-        self.activity.touch();
-        Poll::Ready(Ok(()))
+        };
+        Poll::Ready(self.activity.came(came))
     }
 }
 

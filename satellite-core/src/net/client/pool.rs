@@ -257,6 +257,7 @@ async fn exchange(
     let activity = connection.activity.clone();
     let sent = request.body().done();
     let limit = || if sent.load(Ordering::Acquire) { limits.sent } else { limits.sending };
+    activity.await_answer(true);
     let mut answer = pin!(connection.sender.try_send_request(request));
     loop {
         let quiet = async {
@@ -264,6 +265,7 @@ async fn exchange(
             None
         };
         if let Some(result) = future::or(async { Some(answer.as_mut().await) }, quiet).await {
+            activity.await_answer(false);
             return Ok(result);
         }
         let after = limit();
