@@ -110,7 +110,8 @@ impl Victim {
     #[track_caller]
     fn pull(&self, from: &Hostile, words: &[&str]) -> Finished {
         let begun = Instant::now();
-        let said = self.store.run("pull", ["--stall-timeout", "2s", &format!("{}/team/app:v1", from.address)]);
+        let said =
+            self.store.run("pull", ["--stall-timeout", "2s", &format!("{}/team/app:v1", from.address)]);
         assert_ne!(said.code, Some(0), "{said}");
         assert!(begun.elapsed() < BOUND, "{said}");
         self.well();
@@ -142,8 +143,10 @@ fn an_upstream_that_trickles_is_as_good_as_one_that_stalls_only_if_it_stops() {
         Ok(())
     });
     let victim = victim();
-    let mut pull = victim.store.command("pull", ["--stall-timeout", "1s", &format!("{}/team/app:v1", from.address)]);
-    let mut pull = pull.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut pull =
+        victim.store.command("pull", ["--stall-timeout", "1s", &format!("{}/team/app:v1", from.address)]);
+    let mut pull =
+        pull.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
     thread::sleep(Duration::from_secs(6));
     assert!(from.asked.load(Ordering::Relaxed) >= 3, "it never asked again");
     victim.well();
@@ -180,7 +183,8 @@ fn floods_before_the_answer_are_not_read_to_their_end() {
     let headers = hostile(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n")?;
         loop {
-            stream.write_all(&b"x-flood: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(100))?;
+            stream
+                .write_all(&b"x-flood: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(100))?;
         }
     });
     victim().pull(&headers, &["team/app"]);
@@ -199,11 +203,15 @@ fn endless_bodies_are_cut_where_their_kind_ends() {
         let from = hostile(move |path, stream| {
             let address = stream.local_addr()?;
             if part == "token" && !path.contains("/token") {
-                let challenge = format!("www-authenticate: Bearer realm=\"http://{address}/token\",service=\"s\"\r\n");
+                let challenge =
+                    format!("www-authenticate: Bearer realm=\"http://{address}/token\",service=\"s\"\r\n");
                 return reply(stream, "401 Unauthorized", &challenge, b"{}");
             }
             let status = if part == "refusal" { "403 Forbidden" } else { "200 OK" };
-            write!(stream, "HTTP/1.1 {status}\r\ncontent-type: {MANIFEST}\r\ntransfer-encoding: chunked\r\n\r\n")?;
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-type: {MANIFEST}\r\ntransfer-encoding: chunked\r\n\r\n"
+            )?;
             let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
             loop {
                 stream.write_all(chunk.as_bytes())?;
@@ -220,7 +228,8 @@ fn a_token_service_that_never_answers_or_never_satisfies_is_given_up() {
         if path.contains("/token") {
             thread::sleep(BOUND);
         }
-        let challenge = format!("www-authenticate: Bearer realm=\"http://{address}/token\",service=\"s\"\r\n");
+        let challenge =
+            format!("www-authenticate: Bearer realm=\"http://{address}/token\",service=\"s\"\r\n");
         reply(stream, "401 Unauthorized", &challenge, b"{}")
     });
     victim().pull(&silent, &["token"]);
@@ -229,7 +238,8 @@ fn a_token_service_that_never_answers_or_never_satisfies_is_given_up() {
         if path.contains("/token") {
             return reply(stream, "200 OK", "", br#"{"token":"t","expires_in":1}"#);
         }
-        let challenge = format!("www-authenticate: Bearer realm=\"http://{address}/token\",service=\"s\"\r\n");
+        let challenge =
+            format!("www-authenticate: Bearer realm=\"http://{address}/token\",service=\"s\"\r\n");
         reply(stream, "401 Unauthorized", &challenge, b"{}")
     });
     victim().pull(&never, &["not authorised"]);
@@ -266,9 +276,15 @@ fn an_index_of_a_hundred_thousand_entries_and_one_in_itself_end_in_an_error() {
         deep.push((oci::sha256(text.as_bytes()), text));
     }
     let from = hostile(move |path, stream| {
-        let found = if path.ends_with("/v1") { deep.last() } else { deep.iter().find(|(d, _)| path.ends_with(d.as_str())) };
+        let found = if path.ends_with("/v1") {
+            deep.last()
+        } else {
+            deep.iter().find(|(d, _)| path.ends_with(d.as_str()))
+        };
         match found {
-            Some((_, body)) => manifest(stream, if body.contains("manifests") { INDEX } else { MANIFEST }, body),
+            Some((_, body)) => {
+                manifest(stream, if body.contains("manifests") { INDEX } else { MANIFEST }, body)
+            }
             None => reply(stream, "404 Not Found", "", b"{}"),
         }
     });

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
+    os::unix::process::CommandExt,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -36,6 +37,8 @@ use crate::{
     signals::stop_signal,
 };
 
+/// How often it is looked whether the index stopped after a failed write.
+const STUCK_EVERY: Duration = Duration::from_secs(5);
 /// How often `index.json` is brought up to date, if anything changed.
 const LAYOUT_EVERY: Duration = Duration::from_secs(1);
 
@@ -156,11 +159,21 @@ impl Serve {
             let jobs = async {
                 jobs.await;
             };
-            future::or(jobs, gauges.keep()).await;
+            let jobs = future::or(jobs, gauges.keep());
+            future::or(jobs, stuck(&store)).await;
         };
+        let mut stopped = false;
         smol::block_on(executor.run(async {
             let served = server.run(&executor, async {
-                future::or(stop_signal(), beside).await;
+                let signal = async {
+                    stop_signal().await;
+                    true
+                };
+                let beside = async {
+                    beside.await;
+                    false
+                };
+                stopped = future::or(signal, beside).await;
                 log::info!("stopping: no new connections, running answers may end");
             });
             Box::pin(served).await;
@@ -170,7 +183,12 @@ impl Serve {
         }));
         drop(control);
         drop(scrub);
-        Ok(())
+        if stopped {
+            return Ok(());
+        }
+        drop((store, mender, proxy));
+        drop(executor);
+        Err(begin_anew(self.upstream.password_stdin))
     }
 
     /// Keeps the layout fresh and the garbage small, for as long as the server runs.
@@ -208,6 +226,32 @@ impl Serve {
             }
         }
     }
+}
+
+/// Ends when the index has to be opened anew, which only a new process does.
+async fn stuck(store: &Store) {
+    loop {
+        Timer::after(STUCK_EVERY).await;
+        match store.is_stuck().await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(e) => log::error!("the index cannot be written: {e}"),
+        }
+    }
+}
+
+/// Puts a new process of the same program in the place of this one. Returns only if that fails.
+/// A password that was read from standard input cannot be read again: then whoever gave it has to start it.
+fn begin_anew(with_password: bool) -> Failure {
+    if with_password {
+        let text =
+            "the index stopped after a failed write, and the disk can be written again: start it again";
+        return Failure::new(Code::Store, text);
+    }
+    log::error!("the index stopped after a failed write, and the disk can be written again: starting anew");
+    let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+    Failure::new(Code::Store, format!("cannot start anew after a failed write of the index: {error}"))
 }
 
 /// A connection takes a socket and a file: as many as the limits allow must fit.

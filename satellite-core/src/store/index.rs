@@ -206,6 +206,8 @@ pub(super) struct Index {
     applied: AtomicU64,
     durable: Mutex<u64>,
     syncs: AtomicU64,
+    /// Whether a commit failed. sled does not recover from a failed write while it is open.
+    failed: AtomicBool,
 }
 
 impl Index {
@@ -266,6 +268,7 @@ impl Index {
             applied: AtomicU64::new(0),
             durable: Mutex::new(0),
             syncs: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
         };
         index.renew_ballast();
         // An index that lost everything looks like a new one to sled; ours has a record from its beginning.
@@ -324,7 +327,18 @@ impl Index {
     }
 
     /// Applies a batch and returns when it is durable. Blocks for one sync, which waiting callers share.
-    pub(super) fn commit(&self, mut batch: Batch) -> Result<()> {
+    pub(super) fn commit(&self, batch: Batch) -> Result<()> {
+        let committed = self.try_commit(batch);
+        self.failed.store(committed.is_err(), Ordering::SeqCst);
+        committed
+    }
+
+    /// Whether the last commit failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    fn try_commit(&self, mut batch: Batch) -> Result<()> {
         if batch.counted && self.complete.load(Ordering::SeqCst) {
             // Held until it is applied, so that the record only ever grows.
             let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);

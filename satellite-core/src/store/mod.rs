@@ -292,6 +292,27 @@ impl Store {
         self.inner.space.available()
     }
 
+    /// Whether the index refuses to write although the disk would: after a failed write it works again only when it is
+    /// opened anew.
+    pub async fn is_stuck(&self) -> Result<bool> {
+        if !self.inner.index.has_failed() {
+            return Ok(false);
+        }
+        let inner = self.inner.clone();
+        self.inner
+            .pool
+            .run(move || {
+                if inner.index.commit(Batch::default()).is_ok() {
+                    return Ok(false);
+                }
+                let probe = inner.files.private().join("probe");
+                files::write_durable(&probe, &[0; 64 << 10])?;
+                std::fs::remove_file(&probe).at("remove", &probe)?;
+                Ok(true)
+            })
+            .await
+    }
+
     /// Counts blobs and bytes. Reads the folders, so it is not for every request.
     pub async fn usage(&self) -> Result<Usage> {
         let inner = self.inner.clone();

@@ -38,7 +38,11 @@ struct Shared {
 
 impl Activity {
     fn new() -> Self {
-        Self(Arc::new(Shared { begun: Instant::now(), last: AtomicU64::new(0), left: AtomicU64::new(u64::MAX) }))
+        Self(Arc::new(Shared {
+            begun: Instant::now(),
+            last: AtomicU64::new(0),
+            left: AtomicU64::new(u64::MAX),
+        }))
     }
 
     /// Bytes move now.
