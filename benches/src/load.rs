@@ -49,6 +49,108 @@ pub(crate) fn pull(peer: &Peer, content: &Content, clients: u64) {
     });
 }
 
+/// The same over TLS, by as many `curl`.
+pub(crate) fn pull_tls(peer: &Peer, content: &Content, clients: u64) {
+    let share = content.size / clients;
+    let url = format!("https://{}{}", peer.address(), peer.blob(content));
+    let start = |n: u64| {
+        let range = format!("{}-{}", n * share, (n + 1) * share - 1);
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail", "--insecure", "--output", "/dev/null", "--range"]);
+        curl.args([&range, &url]).spawn().expect("curl")
+    };
+    let all: Vec<_> = (0..clients).map(start).collect();
+    for mut one in all {
+        assert!(one.wait().expect("its end").success(), "{}: a pull over TLS failed", peer.name());
+    }
+}
+
+/// Each of `clients` reads the whole blob, all at once.
+pub(crate) fn pull_whole(peer: &Peer, content: &Content, clients: u64) {
+    thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                let mut stream = connect(peer);
+                let head = format!(
+                    "GET {} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n",
+                    peer.blob(content)
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                let mut buffer = vec![0; 256 << 10];
+                let mut got = 0u64;
+                while let n @ 1.. = stream.read(&mut buffer).expect("bytes") {
+                    got += n as u64;
+                }
+                assert!(got > content.size);
+            });
+        }
+    });
+}
+
+/// Requests a second for the manifest, by `wrk` with so many connections; none without it.
+pub(crate) fn manifests(peer: &Peer, connections: u32, seconds: u32) -> Option<f64> {
+    let url = format!("http://{}{}", peer.address(), peer.manifest());
+    let (connections, seconds) = (format!("-c{connections}"), format!("-d{seconds}s"));
+    let out = Command::new("wrk")
+        .args(["-t1", &connections, &seconds, "-H", "Accept: application/vnd.oci.image.manifest.v1+json", &url]).output().ok()?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(!text.contains("Non-2xx"), "{}: {text}", peer.name());
+    text.lines().find_map(|l| l.trim().strip_prefix("Requests/sec:"))?.trim().parse().ok()
+}
+
+/// Connections that say nothing: how many were held, and the server's peak in KiB.
+pub(crate) fn idle_connections(peer: &Peer, count: usize) -> (usize, u64) {
+    let _ = std::fs::write(format!("/proc/{}/clear_refs", peer.pid()), "5");
+    let all: Vec<TcpStream> = (0..count).filter_map(|_| TcpStream::connect(peer.address()).ok()).collect();
+    thread::sleep(Duration::from_millis(500));
+    let held = std::fs::read_dir(format!("/proc/{}/fd", peer.pid())).map_or(0, Iterator::count);
+    drop(all);
+    (held, crate::measure::peak(peer.pid()))
+}
+
+/// Eight layers of the content's size, replicated at once by a satellite; its peak.
+pub(crate) fn replicate_eight(dir: &Dir, size: u64) -> Spent {
+    let peers = Peer::start_registries(dir);
+    let mut layers = Vec::new();
+    for n in 0..8 {
+        let content = Content::make(&dir.join("eight"), size + (n << 20));
+        push(&peers[0], &content);
+        layers.push((content.digest.clone(), content.size));
+        if n == 7 {
+            let client = Client::new(peers[0].address());
+            content.config.try_push(&client, "bench").expect("the configuration");
+            let layer = |(digest, size): &(String, u64)| {
+                format!(
+                    r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":{size}}}"#
+                )
+            };
+            let kind = "application/vnd.oci.image.manifest.v1+json";
+            let manifest = format!(
+                r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{{"mediaType":"{}","digest":"{}","size":2}},"layers":[{}]}}"#,
+                content.config.media_type,
+                content.config.digest,
+                layers.iter().map(layer).collect::<Vec<_>>().join(",")
+            );
+            client.put("/v2/bench/manifests/eight", kind, manifest.as_bytes()).expect(201);
+        }
+        std::fs::remove_file(&content.path).expect("the content");
+    }
+    let to = dir.join("edge-eight");
+    let image = format!("{}/bench:eight", peers[0].address());
+    let mut pull = command([
+        "pull",
+        "--data-dir",
+        to.to_str().unwrap(),
+        "--all-platforms",
+        "--concurrency",
+        "8",
+        &image,
+    ]);
+    let spent = Spent::of_command(pull.stdout(Stdio::null()).stderr(Stdio::null()));
+    let _ = std::fs::remove_dir_all(&to);
+    spent
+}
+
 /// One monolithic upload of the blob.
 pub(crate) fn push(peer: &Peer, content: &Content) {
     let begun = Client::new(peer.address()).post("/v2/bench/blobs/uploads/").expect(202);

@@ -14,6 +14,11 @@ use std::path::PathBuf;
 use clap::Parser;
 use satellite_tests::dir::Dir;
 
+/// Clients at once.
+const CLIENTS: [u64; 3] = [1, 8, 64];
+/// Kept-alive connections that ask for a manifest again and again.
+const CONNECTIONS: [u32; 2] = [8, 64];
+
 use load::{pull, push, replicate};
 use measure::Spent;
 use peers::{Content, Peer};
@@ -41,17 +46,28 @@ fn main() {
     if let Some([address, path, file]) = args.receive.as_deref() {
         return load::receive(address, path, file);
     }
-    let (size, repeat, many) = if args.quick { (64 << 20, 1, 1000) } else { (1 << 30, args.repeat, 10_000) };
+    let (size, repeat) = if args.quick { (64 << 20, 1) } else { (1 << 30, args.repeat) };
     let dir = Dir::new();
     let mut results = Results::new(size);
     let content = Content::make(&dir.join("content"), size);
     results.add("hash", "openssl", measure::openssl(&content.path));
     for _ in 0..repeat {
         for peer in Peer::start_all(&dir, &content) {
-            for clients in [1, 32] {
+            for clients in CLIENTS {
                 // The same bytes in all: what a client gets shrinks as their number grows.
                 let spent = Spent::of(peer.pid(), || pull(&peer, &content, clients));
                 results.add(&format!("pull, {clients} clients"), peer.name(), spent);
+            }
+            for connections in CONNECTIONS {
+                if let Some(rate) = load::manifests(&peer, connections, if args.quick { 1 } else { 4 }) {
+                    results.rate(&format!("manifests/s, {connections} connections"), peer.name(), rate);
+                }
+            }
+        }
+        for peer in Peer::start_tls(&dir, &content) {
+            for clients in CLIENTS {
+                let spent = Spent::of(peer.pid(), || load::pull_tls(&peer, &content, clients));
+                results.add(&format!("pull by TLS, {clients} clients"), peer.name(), spent);
             }
         }
         for peer in Peer::start_registries(&dir) {
@@ -62,10 +78,27 @@ fn main() {
             results.add("replicate", name, spent);
         }
     }
-    let idle = many::measure(&dir, many);
-    results.many(many, &idle);
+    let peer = &Peer::start_all(&dir, &content)[0];
+    let spent = Spent::of(peer.pid(), || load::pull_whole(peer, &content, 64));
+    results.add("pull of the whole, 64 clients", peer.name(), spent);
+    raise_descriptor_limit();
+    let (held, peak) = load::idle_connections(peer, 10_000);
+    results.rate("KiB with 10,000 connections", peer.name(), peak as f64);
+    results.rate("descriptors with 10,000 connections", peer.name(), held as f64);
+    results.add("replicate 8 at once", "satellite", load::replicate_eight(&dir, size));
+    for many in if args.quick { &[1000][..] } else { &[10_000, 100_000] } {
+        let idle = many::measure(&dir, *many);
+        results.many(*many, &idle);
+    }
     print!("{}", results.table());
     if let Some(path) = args.json {
         std::fs::write(&path, format!("{:#}\n", results.json())).expect("the results' file");
     }
+}
+
+/// Ten thousand connections need as many descriptors, here and in the server, which sees to it by itself.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }

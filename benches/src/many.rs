@@ -19,7 +19,7 @@ pub(crate) struct Idle {
 
 /// Makes a store with about `blobs` blobs, four an image, and starts a server on it.
 pub(crate) fn measure(dir: &Dir, blobs: usize) -> Idle {
-    let place = dir.join("many");
+    let place = dir.join(format!("many-{blobs}"));
     let mut entries: Vec<Value> = Vec::new();
     fs::create_dir_all(place.join("blobs/sha256")).unwrap();
     for n in 0..blobs / 4 {

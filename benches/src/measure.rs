@@ -42,7 +42,8 @@ impl Spent {
         // Its last moments are missed: a few milliseconds of seconds.
         while child.try_wait().expect("its state").is_none() {
             if let Some(now) = Now::of(child.id()) {
-                last = now;
+                // A process that is just ending has no memory any more.
+                last = Now { peak: last.peak.max(now.peak), ..now };
             }
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
@@ -85,7 +86,16 @@ pub(crate) fn openssl(path: &Path) -> Spent {
 
 /// Resident memory now, KiB.
 pub(crate) fn resident(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
+}
+
+/// The peak of resident memory, KiB.
+pub(crate) fn peak(pid: u32) -> u64 {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|l| l.strip_prefix(name));
     line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use satellite_tests::{
+    certs::Certs,
     dir::Dir,
     has,
     http::Client,
@@ -96,6 +97,35 @@ impl Peer {
         }
     }
 
+    /// Those that speak TLS with a certificate of the bench's own, with the content in them.
+    pub(crate) fn start_tls(dir: &Dir, content: &Content) -> Vec<Self> {
+        let certs = Certs::make(&dir.join("certs"));
+        let place = dir.join("store-tls");
+        let _ = fs::remove_dir_all(&place);
+        let store = Store::at(&place);
+        {
+            let mut server = store.serve();
+            let plain = Self { pid: server.daemon().pid(), kind: Kind::Satellite(server) };
+            fill(&plain, content);
+        }
+        let flags =
+            ["--tls-cert".as_ref(), certs.cert.as_os_str(), "--tls-key".as_ref(), certs.key.as_os_str()];
+        let mut server = store.serve_with(flags);
+        let mut peers = vec![Self { pid: server.daemon().pid(), kind: Kind::Satellite(server) }];
+        if has("nginx") || Path::new("/usr/sbin/nginx").exists() {
+            peers.push(nginx(dir, content, Some(&certs)));
+        }
+        peers
+    }
+
+    /// The path under which it has the content's manifest.
+    pub(crate) fn manifest(&self) -> &'static str {
+        match self.kind {
+            Kind::Nginx { .. } => "/manifest",
+            _ => "/v2/bench/manifests/v1",
+        }
+    }
+
     /// All of them with the content in them.
     pub(crate) fn start_all(dir: &Dir, content: &Content) -> Vec<Self> {
         let mut peers = Self::start_registries(dir);
@@ -103,7 +133,7 @@ impl Peer {
             fill(peer, content);
         }
         if has("nginx") || Path::new("/usr/sbin/nginx").exists() {
-            peers.push(nginx(dir, content));
+            peers.push(nginx(dir, content, None));
         } else {
             skip("nginx", "it is not installed; tests/install gets it");
         }
@@ -135,16 +165,24 @@ pub(crate) fn fill(peer: &Peer, content: &Content) {
     client.put("/v2/bench/manifests/v1", kind, content.manifest.as_bytes()).expect(201);
 }
 
-fn nginx(dir: &Dir, content: &Content) -> Peer {
+fn nginx(dir: &Dir, content: &Content, certs: Option<&Certs>) -> Peer {
     let (port, root) = (ports::free(), dir.join("nginx"));
     fs::create_dir_all(&root).unwrap();
+    fs::write(content.path.with_file_name("manifest"), &content.manifest).unwrap();
+    let (ssl, keys) = match certs {
+        Some(certs) => (
+            " ssl",
+            format!("ssl_certificate {}; ssl_certificate_key {};", certs.cert.display(), certs.key.display()),
+        ),
+        None => ("", String::new()),
+    };
     let conf = root.join("nginx.conf");
     let text = format!(
         "worker_processes 1; daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\n\
          events {{ worker_connections 1024; }}\n\
-         http {{ access_log off; sendfile on; default_type application/octet-stream;\n\
+         http {{ access_log off; sendfile on; keepalive_requests 100000000; default_type application/octet-stream;\n\
            client_body_temp_path {root}/t; proxy_temp_path {root}/t; fastcgi_temp_path {root}/t; uwsgi_temp_path {root}/t; scgi_temp_path {root}/t;\n\
-           server {{ listen 127.0.0.1:{port}; root {}; }} }}\n",
+           server {{ listen 127.0.0.1:{port}{ssl}; {keys} root {}; }} }}\n",
         content.path.parent().unwrap().display(),
         root = root.display()
     );

@@ -10,7 +10,9 @@ use crate::{many::Idle, measure::Spent};
 pub(crate) struct Results {
     gib: f64,
     samples: BTreeMap<(String, String), Vec<Spent>>,
-    many: Option<(usize, Value)>,
+    many: Vec<(usize, Value)>,
+    /// Numbers of one kind each: requests a second, KiB.
+    rates: BTreeMap<(String, String), Vec<f64>>,
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -24,7 +26,12 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 impl Results {
     pub(crate) fn new(size: u64) -> Self {
-        Self { gib: size as f64 / f64::from(1 << 30), samples: BTreeMap::new(), many: None }
+        Self {
+            gib: size as f64 / f64::from(1 << 30),
+            samples: BTreeMap::new(),
+            many: Vec::new(),
+            rates: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn add(&mut self, what: &str, who: &str, spent: Spent) {
@@ -35,7 +42,15 @@ impl Results {
         let [rest, touched] = idle.memory;
         let value = json!({"blobs": blobs, "idle_kib": rest, "after_all_manifests_kib": touched,
                            "start_ms": idle.start, "threads": idle.threads});
-        self.many = Some((blobs, value));
+        self.many.push((blobs, value));
+    }
+
+    pub(crate) fn rate(&mut self, what: &str, who: &str, value: f64) {
+        self.rates.entry((what.into(), who.into())).or_default().push(value);
+    }
+
+    fn rate_of(&self, what: &str, who: &str) -> f64 {
+        median(self.rates.get(&(what.into(), who.into())).cloned().unwrap_or_default())
     }
 
     /// Median seconds of CPU per GiB.
@@ -61,17 +76,29 @@ impl Results {
         let written = |what: &str| {
             self.worst(what, "satellite", |s| s.written as f64) / (self.gib * f64::from(1 << 30))
         };
-        let mut list = vec![
-            (
-                "CPU of a pull by 1 client / nginx".to_string(),
-                ratio("pull, 1 clients", "pull, 1 clients", "nginx"),
-                1.1,
-            ),
-            (
-                "CPU of a pull by 32 clients / nginx".into(),
-                ratio("pull, 32 clients", "pull, 32 clients", "nginx"),
-                1.1,
-            ),
+        let mut list = Vec::new();
+        for clients in crate::CLIENTS {
+            let what = format!("pull, {clients} clients");
+            list.push((format!("CPU of a pull by {clients} / nginx"), ratio(&what, &what, "nginx"), 1.1));
+        }
+        for clients in crate::CLIENTS {
+            let what = format!("pull by TLS, {clients} clients");
+            list.push((
+                format!("CPU of a pull by {clients} over TLS / nginx"),
+                ratio(&what, &what, "nginx"),
+                1.0,
+            ));
+        }
+        for connections in crate::CONNECTIONS {
+            let what = format!("manifests/s, {connections} connections");
+            let ratio = self.rate_of(&what, "nginx") / self.rate_of(&what, "satellite");
+            list.push((
+                format!("nginx' requests for a manifest / ours, {connections} connections"),
+                ratio,
+                1.0,
+            ));
+        }
+        list.extend([
             ("CPU of a push / openssl".into(), ratio("push", "hash", "openssl"), 1.75),
             ("CPU of a replication / openssl".into(), ratio("replicate", "hash", "openssl"), 1.75),
             (
@@ -84,16 +111,28 @@ impl Results {
                 self.cpu("replicate", "satellite") / self.floor(),
                 1.15,
             ),
-            ("peak MiB of 32 pulls".into(), peak("pull, 32 clients"), 16.0),
+            ("peak MiB of 64 pulls of the whole".into(), peak("pull of the whole, 64 clients"), 16.0),
             ("peak MiB of a push".into(), peak("push"), 16.0),
             ("peak MiB of a replication".into(), peak("replicate"), 16.0),
+            ("peak MiB of a replication of 8 at once".into(), peak("replicate 8 at once"), 16.0),
+            (
+                "peak MiB with 10,000 connections".into(),
+                self.rate_of("KiB with 10,000 connections", "satellite") / 1024.0,
+                16.0,
+            ),
             ("bytes written / received, push".into(), written("push"), 1.02),
             ("bytes written / received, replication".into(), written("replicate"), 1.02),
-        ];
-        if let Some((blobs, many)) = &self.many {
+        ]);
+        for (blobs, many) in &self.many {
             let number = |key: &str| many[key].as_f64().unwrap_or(f64::NAN);
-            list.push((format!("idle MiB, {blobs} blobs"), number("idle_kib") / 1024.0, 8.0));
-            list.push((format!("ms to the first answer, {blobs} blobs"), number("start_ms"), 50.0));
+            if *blobs <= 10_000 {
+                list.push((format!("idle MiB, {blobs} blobs"), number("idle_kib") / 1024.0, 8.0));
+            }
+            list.push((
+                format!("ms to the first answer, {blobs} blobs"),
+                number("start_ms"),
+                if *blobs > 10_000 { 300.0 } else { 50.0 },
+            ));
         }
         list
     }
@@ -113,6 +152,10 @@ impl Results {
                 of(&|s| s.peak as f64 / 1024.0),
                 of(&|s| s.written as f64) / (self.gib * f64::from(1 << 30)),
             );
+        }
+        text.push_str("\n| rate | who | median |\n|---|---|---|\n");
+        for (what, who) in self.rates.keys() {
+            let _ = writeln!(text, "| {what} | {who} | {:.0} |", self.rate_of(what, who));
         }
         text.push_str("\n| budget | measured | limit | |\n|---|---|---|---|\n");
         for (name, value, limit) in self.budgets() {
@@ -143,7 +186,8 @@ impl Results {
             .map(|(name, value, limit)| json!({"budget": name, "measured": value, "limit": limit, "met": value <= limit}))
             .collect();
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        json!({"gib": self.gib, "cores": cores, "samples": samples, "many": self.many.as_ref().map(|m| &m.1), "budgets": budgets})
+        json!({"gib": self.gib, "cores": cores, "samples": samples, "many": self.many.iter().map(|m| &m.1).collect::<Vec<_>>(),
+               "rates": self.rates.iter().map(|((what, who), all)| json!({"what": what, "who": who, "samples": all})).collect::<Vec<_>>(), "budgets": budgets})
     }
 }
 

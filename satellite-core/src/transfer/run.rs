@@ -206,17 +206,21 @@ impl<'a> Run<'a> {
         let mut skip = at.saturating_sub(opened.offset);
         let mut stream = opened.stream;
         let begun = Instant::now();
+        let mut quiet = Quiet::new(stall);
         loop {
             let next = async { Some(stream.next().await) };
             let timeout = async {
-                Timer::after(stall).await;
+                quiet.wait().await;
                 None
             };
             let progress = writer.offset() > at;
             let again = |cause: String| Ok(Step::Again { cause, wait: None, progress });
             let mut piece = match next.or(timeout).await {
                 None => return again(format!("no byte for {} s", stall.as_secs())),
-                Some(Some(Ok(piece))) => piece,
+                Some(Some(Ok(piece))) => {
+                    quiet.touch();
+                    piece
+                }
                 Some(Some(Err(e))) => return again(format!("cut at byte {}: {e}", writer.offset())),
                 Some(None) => match size {
                     Some(size) if writer.offset() < size => {
@@ -228,6 +232,7 @@ impl<'a> Run<'a> {
             self.received += piece.len() as u64;
             if source.metered() {
                 self.engine.throttle.pay(piece.len() as u64).await;
+                quiet.touch();
             }
             if skip > 0 {
                 let cut = skip.min(piece.len() as u64);
@@ -243,10 +248,39 @@ impl<'a> Run<'a> {
             let count = piece.len() as u64;
             self.given.insert(index);
             writer.append(piece).await?;
+            // What the disk takes its time for is not the source's silence.
+            quiet.touch();
             (self.sink)(&Event::Bytes { digest: self.digest, count });
             if size == Some(writer.offset()) {
                 log::debug!("blob {} from {} in {:?}", self.digest, source.name(), begun.elapsed());
                 return Ok(Step::Complete);
+            }
+        }
+    }
+}
+
+/// Ends when nothing has come for a while. One timer for all pieces: it is set again only when it fires too early.
+struct Quiet {
+    limit: Duration,
+    last: Instant,
+    timer: Timer,
+}
+
+impl Quiet {
+    fn new(limit: Duration) -> Self {
+        Self { limit, last: Instant::now(), timer: Timer::after(limit) }
+    }
+
+    fn touch(&mut self) {
+        self.last = Instant::now();
+    }
+
+    async fn wait(&mut self) {
+        loop {
+            (&mut self.timer).await;
+            match self.last.checked_add(self.limit) {
+                Some(due) if due > Instant::now() => self.timer.set_at(due),
+                _ => return,
             }
         }
     }
