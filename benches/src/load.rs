@@ -92,7 +92,16 @@ pub(crate) fn manifests(peer: &Peer, connections: u32, seconds: u32) -> Option<f
     let url = format!("http://{}{}", peer.address(), peer.manifest());
     let (connections, seconds) = (format!("-c{connections}"), format!("-d{seconds}s"));
     let out = Command::new("wrk")
-        .args(["-t1", &connections, &seconds, "-H", "Accept: application/vnd.oci.image.manifest.v1+json", &url]).output().ok()?;
+        .args([
+            "-t1",
+            &connections,
+            &seconds,
+            "-H",
+            "Accept: application/vnd.oci.image.manifest.v1+json",
+            &url,
+        ])
+        .output()
+        .ok()?;
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(!text.contains("Non-2xx"), "{}: {text}", peer.name());
     text.lines().find_map(|l| l.trim().strip_prefix("Requests/sec:"))?.trim().parse().ok()
