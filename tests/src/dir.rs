@@ -17,6 +17,11 @@ impl Dir {
         self.0.path()
     }
 
+    /// Its path, now somebody else's to remove.
+    pub fn keep(self) -> std::path::PathBuf {
+        self.0.keep()
+    }
+
     /// The path of something in it, which need not exist.
     pub fn join(&self, name: impl AsRef<Path>) -> std::path::PathBuf {
         self.0.path().join(name)

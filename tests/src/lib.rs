@@ -9,6 +9,8 @@
 //! | [`process`] | daemons and commands under a guard, their output kept |
 //! | [`wait`], [`ports`], [`dir`] | bounded polling, free ports, short temporary directories |
 //! | [`satellite`] | the program under test: a server, and the other commands |
+//! | [`ground_control`] | the fleet server under test, its users and its satellites |
+//! | [`postgres`] | PostgreSQL clusters and databases of the tests' own |
 //! | [`registry`], [`token`], [`certs`] | Debian's docker-registry, plain or with passwords, tokens, TLS |
 //! | [`http`] | a small blocking client that can also misbehave |
 //! | [`proxy`] | an upstream that drops, stalls, lies and counts |
@@ -18,10 +20,12 @@
 
 pub mod certs;
 pub mod dir;
+pub mod ground_control;
 pub mod http;
 pub mod image;
 pub mod oci;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod registry;

@@ -19,16 +19,17 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("SATELLITE_BIN") {
         Some(path) => path.into(),
-        None => build(),
+        None => build("satellite-bin", "satellite"),
     })
 }
 
-fn build() -> PathBuf {
+/// Builds a program of the workspace for the profile of the running test; gives its path.
+pub(crate) fn build(package: &str, program: &str) -> PathBuf {
     // .../target/PROFILE/deps/this-test
     let exe = std::env::current_exe().expect("our own path");
     let profile = exe.ancestors().nth(2).expect("a target directory").to_owned();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--offline", "--package", "satellite-bin"]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--offline", "--package", package]);
     cargo.arg("--target-dir").arg(profile.parent().expect("a target directory"));
     match profile.file_name().and_then(OsStr::to_str) {
         Some("debug") | None => {}
@@ -37,7 +38,7 @@ fn build() -> PathBuf {
         }
     }
     run(&mut cargo, Duration::from_secs(1800)).ok();
-    profile.join("satellite")
+    profile.join(program)
 }
 
 /// A command line of the program, ready for more arguments.

@@ -4,6 +4,7 @@
 use satellite_tests::dir::Dir;
 use satellite_tests::http::{Client, Request};
 use satellite_tests::image::{Artifact, Image};
+use satellite_tests::postgres::Cluster;
 use satellite_tests::process::run;
 use satellite_tests::proxy::{Fault, Proxy};
 use satellite_tests::registry::{Options, PASSWORD, Registry, USER};
@@ -115,4 +116,20 @@ fn the_link_drops_lies_and_counts_as_it_is_told() {
     assert!(quick.try_send(&Request::new("GET", &blob)).is_err());
     link.on(|_, _| Fault::Silence);
     assert!(quick.try_send(&range).is_err());
+}
+
+#[test]
+fn a_cluster_keeps_its_databases_apart_and_over_a_restart_and_a_crash() {
+    let Some(cluster) = Cluster::own() else { return };
+    let (one, other) = (cluster.database(), cluster.database());
+    one.query("CREATE TABLE t (n int)");
+    assert_eq!(other.query("SELECT count(*) FROM information_schema.tables WHERE table_name = 't'"), "0");
+    cluster.stop();
+    cluster.start();
+    one.query("INSERT INTO t VALUES (1), (2)");
+    one.query("CHECKPOINT");
+    cluster.crash();
+    cluster.start();
+    assert_eq!(one.query("SELECT sum(n), 'x' FROM t"), "3|x");
+    assert!(std::path::Path::new(&format!("/proc/{}", cluster.pid())).exists());
 }
