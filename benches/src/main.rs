@@ -3,6 +3,7 @@
 //! Times are of the machine and its neighbours; read the ratios.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod fleet;
 mod load;
 mod many;
 mod measure;
@@ -27,6 +28,8 @@ use results::Results;
 /// Measures satellite side by side with nginx and docker-registry.
 #[derive(Parser)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Small sizes and one repetition: shows that it works, not how fast
     #[arg(long)]
     quick: bool,
@@ -41,8 +44,19 @@ struct Args {
     receive: Option<Vec<String>>,
 }
 
+/// Other measurements.
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Ground Control with a simulated fleet on PostgreSQL
+    Fleet(fleet::Args),
+}
+
 fn main() {
     let args = Args::parse();
+    if let Some(Command::Fleet(args)) = &args.command {
+        raise_descriptor_limit();
+        return fleet::run(args);
+    }
     if let Some([address, path, file]) = args.receive.as_deref() {
         return load::receive(address, path, file);
     }

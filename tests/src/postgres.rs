@@ -33,6 +33,7 @@ pub struct Cluster {
     bin: PathBuf,
     dir: PathBuf,
     port: u16,
+    durable: bool,
     guardian: Child,
 }
 
@@ -68,6 +69,15 @@ impl Cluster {
 
     /// A cluster for one test alone, which may stop and start it.
     pub fn own() -> Option<Self> {
+        Self::make(false)
+    }
+
+    /// A cluster that syncs its files as it does in earnest, for measurements.
+    pub fn durable() -> Option<Self> {
+        Self::make(true)
+    }
+
+    fn make(durable: bool) -> Option<Self> {
         let Some(bin) = Self::programs() else {
             crate::skip("PostgreSQL", "it is not installed; tests/install gets it");
             return None;
@@ -91,7 +101,7 @@ impl Cluster {
             .stderr(Stdio::null())
             .spawn()
             .expect("a shell");
-        let mut cluster = Self { bin, dir: dir.keep(), port: 0, guardian };
+        let mut cluster = Self { bin, dir: dir.keep(), port: 0, durable, guardian };
         // Somebody may take the free port before the server does.
         for attempt in 0.. {
             cluster.port = ports::free();
@@ -109,11 +119,13 @@ impl Cluster {
 
     fn try_start(&self) -> Result<(), String> {
         let Self { dir, port, .. } = self;
-        let options = format!(
-            "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c fsync=off \
-             -c synchronous_commit=off -c full_page_writes=off -c max_connections=200 -c shared_buffers=64MB",
+        let mut options = format!(
+            "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c max_connections=200",
             dir.display()
         );
+        if !self.durable {
+            options.push_str(" -c fsync=off -c synchronous_commit=off -c full_page_writes=off");
+        }
         let done = run(self.pg_ctl("start").arg("-l").arg(dir.join("log")).args(["-o", &options]), BOUND);
         match done.code {
             Some(0) => Ok(()),

@@ -169,7 +169,12 @@ impl GroundControl {
         format!("http{}://{}", if self.tls { "s" } else { "" }, self.address)
     }
 
-    /// The process, for its log, its id and signals.
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// The process, for its log and signals.
     pub fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon
     }
