@@ -23,10 +23,13 @@
 //! | `serve` | [`registry`] and the HTTP server |
 //! | `replicate` | [`remote`], [`transfer`], [`replicate`] and the HTTP client |
 //! | both | [`proxy`]: pull-through |
+//! | `fleet` | [`fleet`]: what satellites and Ground Control say to each other |
 //!
 //! Dependencies between modules point one way: `replicate` → `transfer`, `remote` → `store` → `oci`;
 //! `registry` → `store`, `oci`; `proxy` joins the two. Only `net` names hyper and rustls, only `store/index.rs` names sled.
 
+#[cfg(feature = "fleet")]
+pub mod fleet;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
