@@ -3,6 +3,10 @@
 //! | file | is |
 //! |---|---|
 //! | `error` | why central did not do it, and whether to try again |
+//! | `harbor` | Harbor: REST API and registry |
+//! | `plain` | any OCI registry with one credential for all |
+//! | `embedded` | a store and a registry of this server's own |
+//! | `push` | a state artifact into a registry, for the first two |
 //! | `books` | what the embedded registry asks of the rest of the server: robots' records and users' passwords |
 //!
 //! Nothing here names SQL or axum; the outbox and the API know no more of a registry than this trait.
@@ -13,10 +17,17 @@ use async_trait::async_trait;
 use satellite_core::remote::Secret;
 
 mod books;
+mod embedded;
 mod error;
+mod harbor;
+mod plain;
+mod push;
 
 pub use books::{Accounts, RobotBook, RobotRecord};
+pub use embedded::Embedded;
 pub use error::{Error, Result};
+pub use harbor::{Harbor, HarborSettings};
+pub use plain::{Plain, PlainSettings};
 
 /// The rights a robot account shall have.
 #[derive(Clone, Debug, PartialEq, Eq)]

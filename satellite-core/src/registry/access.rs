@@ -191,11 +191,12 @@ impl Access {
     }
 }
 
-fn challenge(message: &str) -> Failure {
+pub(super) fn challenge(message: &str) -> Failure {
     Failure::new(Code::Unauthorized, message).header(header::WWW_AUTHENTICATE, CHALLENGE)
 }
 
-fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+/// Name and password of a request (RFC 7617).
+pub(super) fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

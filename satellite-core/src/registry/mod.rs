@@ -18,6 +18,7 @@ mod delete;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod gate;
 mod list;
 mod metrics;
 mod pull;
@@ -29,6 +30,7 @@ mod tests;
 mod upstream;
 
 pub use access::{Access, Htpasswd, HtpasswdError};
+pub use gate::{Gate, Login, Verdict, Wish};
 pub use metrics::{Gauge, Metrics};
 pub use upstream::{Found, Upstream};
 
@@ -60,6 +62,7 @@ pub struct Registry {
     settings: Settings,
     metrics: Arc<Metrics>,
     upstream: Option<Arc<dyn Upstream>>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 /// What the handlers get of a request.
@@ -77,7 +80,14 @@ type Answer = Result<Response, Failure>;
 impl Registry {
     /// A registry over `store`.
     pub fn new(store: Store, access: Access, settings: Settings, metrics: Arc<Metrics>) -> Self {
-        Self { store, access, settings, metrics, upstream: None }
+        Self { store, access, settings, metrics, upstream: None, gate: None }
+    }
+
+    /// Lets `gate` decide who may do what, in place of [`Access`].
+    #[must_use]
+    pub fn with_gate(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.gate = Some(gate);
+        self
     }
 
     /// Asks `upstream` for what clients want to pull and the store lacks.
@@ -141,14 +151,17 @@ impl Registry {
         if right == Right::Write && self.settings.read_only {
             return Err(Failure::new(Code::Unsupported, "this registry is read-only"));
         }
-        self.access.check(right, &parts.headers, address).await?;
+        match &self.gate {
+            None => self.access.check(right, &parts.headers, address).await?,
+            Some(gate) => gate::check(&**gate, right, &target, parts).await?,
+        }
         self.refuse_loop(&parts.headers)?;
         let read = matches!(*method, Method::GET | Method::HEAD);
         let (name, upstream) = match &target.route {
             Route::Base if read => {
                 let mut response = json("{}");
                 // Clients of the containers/image family send a password only where they were challenged here.
-                if let Some(challenge) = self.access.challenge() {
+                if let Some(challenge) = self.access.challenge().filter(|_| self.gate.is_none()) {
                     set(&mut response, header::WWW_AUTHENTICATE, challenge);
                 }
                 return Ok(response);
@@ -161,7 +174,11 @@ impl Registry {
             _ => (target.repository, target.upstream),
         };
         let Some(name) = name else { return Err(Failure::not_found()) };
+        let asked = name.clone();
         let (repository, host) = self.resolve(name, upstream, right, &target.route)?;
+        if let Some(gate) = self.gate.as_ref().filter(|_| repository != asked) {
+            gate::check_repository(&**gate, right, &repository, &parts.headers).await?;
+        }
         let query = Query::parse(parts.uri.query());
         let call = Call { method, headers: &parts.headers, query, repository, host };
         match (target.route, method) {
