@@ -12,6 +12,7 @@
 //! | [`ground_control`] | the fleet server under test, its users and its satellites |
 //! | [`postgres`] | PostgreSQL clusters and databases of the tests' own |
 //! | [`registry`], [`token`], [`certs`] | Debian's docker-registry, plain or with passwords, tokens, TLS |
+//! | [`harbor`] | a Harbor stand-in that fails on demand |
 //! | [`http`] | a small blocking client that can also misbehave |
 //! | [`proxy`] | an upstream that drops, stalls, lies and counts |
 //! | [`image`], [`oci`] | images, indexes, signatures made in memory; digests |
@@ -21,6 +22,7 @@
 pub mod certs;
 pub mod dir;
 pub mod ground_control;
+pub mod harbor;
 pub mod http;
 pub mod image;
 pub mod oci;

@@ -1,0 +1,359 @@
+//! Harbor.
+
+use crate::{STATE, failure, publishes, run, want};
+use ground_control::central::{Central, Harbor, HarborSettings, Health};
+use satellite_core::fleet::artifact::unpack;
+use satellite_core::net::client::SurfClient;
+use satellite_core::remote::Secret;
+use satellite_tests::harbor::{self as standin, Fault, Part};
+use std::time::{Duration, Instant};
+
+const DAY: i64 = 86_400;
+
+fn settings(harbor: &standin::Harbor) -> HarborSettings {
+    let password = Secret::new(harbor.password());
+    HarborSettings {
+        timeout: Duration::from_secs(5),
+        // Longer than the stand-in's, as the real one is longer than Harbor's.
+        login_freeze: Duration::from_millis(300),
+        ..HarborSettings::new(harbor.url(), standin::Harbor::ADMIN, password)
+    }
+}
+
+fn central(harbor: &standin::Harbor, client: SurfClient) -> Harbor {
+    Harbor::new(settings(harbor), client).unwrap()
+}
+
+fn pulls(projects: &[&str]) -> Vec<String> {
+    projects.iter().map(|p| format!("{p}:repository:pull")).collect()
+}
+
+#[test]
+fn states_are_published_replaced_and_removed_and_leave_nothing_behind() {
+    let harbor = standin::Harbor::start();
+    run(async |client| {
+        let central = central(&harbor, client);
+        publishes(&central).await;
+        let left: Vec<_> = harbor.artifacts().into_iter().map(|a| (a.repository, a.tags)).collect();
+        let tags = ["1003", "latest"].map(String::from).to_vec();
+        assert_eq!(left, [("satellite/config-state/c1/state".to_string(), tags)]);
+        // What satellites read is what was published.
+        central.publish(STATE, b"{\"states\":[]}", 7).await.unwrap();
+        let manifest = harbor.manifest(STATE, "latest").unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let layer = harbor.blob(manifest["layers"][0]["digest"].as_str().unwrap()).unwrap();
+        assert_eq!(unpack(&layer).unwrap(), b"{\"states\":[]}");
+        assert!(harbor.calls().iter().all(|call| call.status != 403), "no cookie was ever sent back");
+    });
+}
+
+#[test]
+fn old_states_go_and_what_others_tagged_stays() {
+    let harbor = standin::Harbor::start();
+    run(async |client| {
+        let central = central(&harbor, client);
+        central.ensure_project("satellite", false).await.unwrap();
+        central.publish(STATE, b"1", 10).await.unwrap();
+        let tag = |digest: &str, name: &str| {
+            let path = format!(
+                "/api/v2.0/projects/satellite/repositories/group-state%252Fg1%252Fstate/artifacts/{digest}/tags"
+            );
+            let request = satellite_tests::http::Request::new("POST", &path)
+                .header("Content-Type", "application/json")
+                .bytes(format!("{{\"name\":\"{name}\"}}"));
+            harbor.client().send(&request).expect(201);
+        };
+        tag(&harbor.artifacts()[0].digest, "keep");
+        central.publish(STATE, b"2", 20).await.unwrap();
+        // Somebody else publishes at the same time, and has not come to `latest` yet.
+        let two = central.resolve(STATE, "latest").await.unwrap().unwrap();
+        tag(&two, "99");
+        central.publish(STATE, b"3", 30).await.unwrap();
+        let mut tags: Vec<Vec<String>> = harbor.artifacts().into_iter().map(|a| a.tags).collect();
+        tags.sort();
+        assert_eq!(tags, [vec!["10", "keep"], vec!["20", "99"], vec!["30", "latest"]]);
+    });
+}
+
+#[test]
+fn a_robot_may_pull_and_no_more_and_is_made_once() {
+    let harbor = standin::Harbor::start();
+    harbor.project("edge", false);
+    harbor.project("satellite", false);
+    run(async |client| {
+        let central = central(&harbor, client);
+        let made = central.ensure_robot(&want("sat1", &["edge", "satellite"])).await.unwrap();
+        assert_eq!(made.login, "robot$sat1");
+        let row = harbor.robots().remove(0);
+        assert_eq!(row.rights, pulls(&["edge", "satellite"]));
+        assert_eq!(made.secret.unwrap().expose(), row.secret);
+        assert_eq!(made.expires_at, Some(row.expires_at));
+        assert!((harbor.now() + 30 * DAY - row.expires_at).abs() < 5);
+        // Again, with and without its id: nothing is written.
+        harbor.forget_calls();
+        for known_id in [Some(made.id.clone()), None, Some("99".into())] {
+            let again =
+                central.ensure_robot(&satellite_want(known_id, &["edge", "satellite"])).await.unwrap();
+            assert_eq!((again.id.as_str(), again.secret.is_none()), (made.id.as_str(), true));
+        }
+        assert!(harbor.calls().iter().all(|call| call.method != "PUT"));
+        assert_eq!(harbor.robots(), std::slice::from_ref(&row));
+        // Other projects: the rights are replaced, the secret stays.
+        central.ensure_robot(&satellite_want(Some(made.id.clone()), &["edge"])).await.unwrap();
+        let changed = harbor.robots().remove(0);
+        assert_eq!((changed.rights, changed.secret), (pulls(&["edge"]), row.secret));
+        // The prefix is a setting, and what is asked for then is what it shows.
+        harbor
+            .client()
+            .put("/api/v2.0/configurations", "application/json", b"{\"robot_name_prefix\":\"bot-\"}")
+            .expect(200);
+        let renamed = central.ensure_robot(&want("sat1", &["edge", "library"])).await.unwrap();
+        assert_eq!((renamed.id, renamed.login.as_str()), (made.id.clone(), "bot-sat1"));
+        central.delete_robot(&made.id).await.unwrap();
+        central.delete_robot(&made.id).await.unwrap();
+        assert!(harbor.robots().is_empty());
+        let new = central.ensure_robot(&satellite_want(Some(made.id), &["edge"])).await.unwrap();
+        assert!(new.secret.is_some(), "deleted by hand, made anew");
+    });
+}
+
+fn satellite_want(known_id: Option<String>, projects: &[&str]) -> ground_control::central::RobotWant {
+    ground_control::central::RobotWant { known_id, ..want("sat1", projects) }
+}
+
+#[test]
+fn rotation_gives_a_new_secret_and_a_full_life_from_now() {
+    let harbor = standin::Harbor::start();
+    run(async |client| {
+        let central = central(&harbor, client);
+        let made = central.ensure_robot(&want("sat1", &["library"])).await.unwrap();
+        let fresh = central.rotate_robot(&made.id).await.unwrap();
+        assert_eq!(fresh.expires_at, made.expires_at, "new as it is, it lives no longer");
+        assert_ne!(fresh.secret, made.secret);
+        for days in [25, 40] {
+            // The second time it has been dead for ten days.
+            harbor.advance(Duration::from_secs(days * DAY as u64));
+            let rotated = central.rotate_robot(&made.id).await.unwrap();
+            let row = harbor.robots().remove(0);
+            assert_eq!(
+                (rotated.expires_at, rotated.secret.unwrap().expose()),
+                (Some(row.expires_at), row.secret.as_str())
+            );
+            let left = row.expires_at - harbor.now();
+            assert!(left > 29 * DAY && left <= 30 * DAY, "{left}");
+            assert_eq!(row.rights, pulls(&["library"]));
+        }
+        // Rights wanted anew late in its life lengthen it as well.
+        harbor.advance(Duration::from_secs(20 * DAY as u64));
+        let kept = central.ensure_robot(&want("sat1", &["library"])).await.unwrap();
+        assert!(kept.expires_at.unwrap() - harbor.now() > 29 * DAY);
+        assert_eq!(kept.expires_at, Some(harbor.robots()[0].expires_at));
+        assert_eq!(failure(central.rotate_robot("77").await), ("not_found", false));
+        assert_eq!(failure(central.rotate_robot("../1").await), ("refused", false));
+    });
+}
+
+#[test]
+fn robots_of_others_are_neither_taken_nor_listed() {
+    let harbor = standin::Harbor::start();
+    harbor.project("edge", false);
+    run(async |client| {
+        let ours = central(&harbor, client.clone());
+        let mut other = settings(&harbor);
+        other.description = "managed by another ground control".into();
+        let theirs = Harbor::new(other, client).unwrap();
+        let taken = theirs.ensure_robot(&want("sat1", &["edge"])).await.unwrap();
+        assert_eq!(failure(ours.ensure_robot(&want("sat1", &["edge"])).await), ("conflict", false));
+        assert_eq!(harbor.robots().len(), 1);
+        for n in 0..205 {
+            ours.ensure_robot(&want(&format!("sat-{n}"), &["edge"])).await.unwrap();
+        }
+        assert_eq!(ours.list_robots().await.unwrap().len(), 205);
+        let listed = theirs.list_robots().await.unwrap();
+        assert_eq!(listed.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), [taken.id]);
+    });
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let harbor = standin::Harbor::start();
+    run(async |client| {
+        let central = central(&harbor, client.clone());
+        assert_eq!(failure(central.ensure_robot(&want("a--b", &["library"])).await), ("name", false));
+        assert_eq!(failure(central.ensure_robot(&want("a", &[])).await), ("no_project", false));
+        let error = central.ensure_robot(&want("a", &["library", "ghost"])).await.unwrap_err();
+        assert_eq!((error.code(), error.is_transient()), ("no_project", false));
+        assert!(error.to_string().contains("project ghost does not exist"), "{error}");
+        assert!(harbor.robots().is_empty());
+        let made = central.ensure_robot(&want("a", &["library"])).await.unwrap();
+        let error = central.ensure_robot(&want("a", &["ghost"])).await.unwrap_err();
+        assert_eq!(error.code(), "no_project");
+        assert_eq!(harbor.robots()[0].rights, pulls(&["library"]), "nothing changed");
+        assert_eq!(failure(central.publish("ghost/x", b"{}", 1).await), ("no_project", false));
+        assert_eq!(central.resolve("ghost/x", "latest").await.unwrap(), None);
+        assert!(central.project_exists("library").await.unwrap());
+        assert!(!central.project_exists("ghost&x=1").await.unwrap());
+        central.ensure_project("made", true).await.unwrap();
+        central.ensure_project("made", false).await.unwrap();
+        assert_eq!(failure(central.ensure_project("Bad", false).await), ("refused", false));
+        central.delete_robot(&made.id).await.unwrap();
+        for bad in
+            ["harbor.example", "ftp://harbor", "https://harbor/path", "http://u:hidden@harbor", "https://"]
+        {
+            let settings = HarborSettings::new(bad, "admin", Secret::new("hidden"));
+            let error = Harbor::new(settings, client.clone()).err().unwrap();
+            assert_eq!(error.code(), "config");
+            assert!(!error.to_string().contains("hidden"));
+        }
+    });
+}
+
+#[test]
+fn a_harbor_that_is_ill_is_not_believed() {
+    let harbor = standin::Harbor::start();
+    harbor.project("satellite", false);
+    run(async |client| {
+        let central = central(&harbor, client);
+        let made = central.ensure_robot(&want("sat1", &["satellite"])).await.unwrap();
+        assert_eq!(central.health().await, Health::Well);
+        // Right credentials get 401 then: its own report is asked, and nothing is concluded.
+        harbor.fail(Fault::Down(Part::Postgres));
+        assert_eq!(central.health().await, Health::Ill("unhealthy: database".into()));
+        assert_eq!(failure(central.project_exists("satellite").await), ("ill", true));
+        assert_eq!(failure(central.rotate_robot(&made.id).await), ("ill", true));
+        assert_eq!(failure(central.delete_robot(&made.id).await), ("ill", true));
+        assert_eq!(failure(central.publish(STATE, b"{}", 1).await), ("ill", true));
+        assert_eq!(failure(central.resolve(STATE, "latest").await), ("ill", true));
+        harbor.heal();
+        harbor.fail(Fault::Down(Part::Core));
+        assert_eq!(failure(central.ensure_robot(&want("sat2", &["satellite"])).await), ("ill", true));
+        assert!(matches!(central.health().await, Health::Ill(_)));
+        harbor.heal();
+        harbor.fail(Fault::Down(Part::Registry));
+        assert_eq!(failure(central.publish(STATE, b"{}", 1).await), ("ill", true));
+        harbor.heal();
+        harbor.fail(Fault::Down(Part::Redis));
+        central.ensure_robot(&want("sat3", &["satellite"])).await.unwrap();
+        harbor.heal();
+        for status in [500, 503, 429] {
+            harbor.fail_on("", "/api/v2.0/robots", 1, Fault::Status(status));
+            let (_, transient) = failure(central.list_robots().await);
+            assert!(transient, "{status}");
+        }
+        // More than once: a connection that was kept open may have ended, and is tried anew.
+        harbor.fail_on("", "/api/v2.0/robots", 5, Fault::Cut);
+        assert_eq!(failure(central.list_robots().await), ("unreachable", true));
+        harbor.heal();
+        central.publish(STATE, b"{}", 1).await.unwrap();
+        assert_eq!(harbor.robots().len(), 2);
+    });
+}
+
+#[test]
+fn a_wrong_password_of_somebody_else_a_moment_ago_changes_nothing() {
+    let harbor = standin::Harbor::start();
+    run(async |client| {
+        let central = central(&harbor, client);
+        // The administrator is frozen while this one waits for its refusal.
+        let wrong = satellite_tests::http::Client::new(harbor.address()).basic("admin", "wrong");
+        let asked = std::thread::spawn(move || wrong.get("/api/v2.0/users/current").status);
+        satellite_tests::wait::until(Duration::from_secs(5), "the wrong login", || {
+            harbor.calls().iter().any(|c| c.target.ends_with("current")).then_some(())
+        });
+        assert!(central.project_exists("library").await.unwrap());
+        assert_eq!(asked.join().unwrap(), 401);
+    });
+}
+
+#[test]
+fn a_password_that_is_really_wrong_is_said_so_after_the_second_401() {
+    let harbor = standin::Harbor::start();
+    run(async |client| {
+        let central = central(&harbor, client);
+        harbor.set_password("Changed12345");
+        harbor.forget_calls();
+        assert_eq!(failure(central.project_exists("library").await), ("unauthorized", true));
+        let asked: Vec<_> =
+            harbor.calls().into_iter().map(|call| (call.method, call.status, call.user)).collect();
+        let row = |method: &str, status, user: &str| (method.to_string(), status, user.to_string());
+        assert_eq!(
+            asked,
+            [row("HEAD", 401, "admin"), row("GET", 200, ""), row("HEAD", 401, "admin"), row("GET", 200, "")],
+            "the health anonymously, and before believing it"
+        );
+    });
+}
+
+#[test]
+fn calls_are_bounded_in_time() {
+    let harbor = standin::Harbor::start();
+    run(async |client| {
+        let mut settings = settings(&harbor);
+        settings.timeout = Duration::from_millis(300);
+        let central = Harbor::new(settings, client).unwrap();
+        harbor.fail(Fault::Hang);
+        let begun = Instant::now();
+        assert_eq!(failure(central.list_robots().await), ("timeout", true));
+        assert!(begun.elapsed() < Duration::from_secs(3));
+        harbor.heal();
+    });
+    let gone = harbor.url();
+    let password = Secret::new(harbor.password());
+    drop(harbor);
+    run(async |client| {
+        let central = Harbor::new(HarborSettings::new(gone, "admin", password), client).unwrap();
+        assert_eq!(failure(central.list_robots().await), ("unreachable", true));
+        assert!(matches!(central.health().await, Health::Away(_)));
+    });
+}
+
+/// Every call of every operation is lost in turn, before or after it was done; the operation is repeated, as the outbox
+/// does, and all must be as if nothing had happened.
+#[test]
+fn whatever_call_is_lost_a_repetition_brings_it_to_its_end() {
+    for fault in [Fault::Cut, Fault::CutAfter, Fault::Status(500)] {
+        for lost in 0.. {
+            let harbor = standin::Harbor::start();
+            harbor.project("edge", false);
+            let cut = run(async |client| {
+                let central = central(&harbor, client);
+                harbor.fail_after(lost, fault.clone());
+                repeat(async || central.ensure_project("satellite", false).await).await;
+                let made =
+                    repeat(async || central.ensure_robot(&want("sat1", &["edge", "satellite"])).await).await;
+                let robot = repeat(async || central.rotate_robot(&made.id).await).await;
+                repeat(async || central.publish(STATE, b"1", 1).await).await;
+                repeat(async || central.publish(STATE, b"2", 2).await).await;
+                repeat(async || central.publish("satellite/group-state/g2/state", b"2", 2).await).await;
+                repeat(async || central.unpublish("satellite/group-state/g2/state").await).await;
+                let hit = harbor.calls().len() > lost;
+                harbor.heal();
+                let rows = harbor.robots();
+                assert_eq!(rows.len(), 1, "{fault:?} at {lost}");
+                assert_eq!(rows[0].rights, pulls(&["edge", "satellite"]));
+                assert_eq!(robot.secret.unwrap().expose(), rows[0].secret);
+                let artifacts = harbor.artifacts();
+                assert_eq!(artifacts.len(), 1, "{fault:?} at {lost}: {artifacts:?}");
+                assert_eq!(artifacts[0].tags, ["2", "latest"]);
+                repeat(async || central.delete_robot(&made.id).await).await;
+                assert!(harbor.robots().is_empty());
+                hit
+            });
+            if !cut {
+                assert!(lost > 20, "there were only {lost} calls to lose");
+                break;
+            }
+        }
+    }
+}
+
+/// As the outbox: while it may pass, again.
+async fn repeat<T>(operation: impl AsyncFn() -> ground_control::central::Result<T>) -> T {
+    for _ in 0..4 {
+        match operation().await {
+            Ok(value) => return value,
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    }
+    panic!("not done after four tries");
+}
