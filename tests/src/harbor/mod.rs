@@ -281,6 +281,18 @@ impl Harbor {
         self.shared.state().clock.now()
     }
 
+    /// Makes a robot expire now, as its database can be made to.
+    pub fn expire_robot(&self, id: u64) {
+        let mut state = self.shared.state();
+        let now = state.clock.now();
+        state.robots.get_mut(&id).expect("that robot").expires_at = now - 1;
+    }
+
+    /// Whether a name cannot log in now, because somebody just failed to.
+    pub fn is_frozen(&self, name: &str) -> bool {
+        self.shared.state().frozen.contains(name)
+    }
+
     /// The number that the next robot gets.
     pub fn set_next_robot(&self, id: u64) {
         self.shared.state().next_robot = id;

@@ -311,40 +311,50 @@ fn calls_are_bounded_in_time() {
 /// does, and all must be as if nothing had happened.
 #[test]
 fn whatever_call_is_lost_a_repetition_brings_it_to_its_end() {
-    for fault in [Fault::Cut, Fault::CutAfter, Fault::Status(500)] {
-        for lost in 0.. {
-            let harbor = standin::Harbor::start();
-            harbor.project("edge", false);
-            let cut = run(async |client| {
-                let central = central(&harbor, client);
-                harbor.fail_after(lost, fault.clone());
-                repeat(async || central.ensure_project("satellite", false).await).await;
-                let made =
-                    repeat(async || central.ensure_robot(&want("sat1", &["edge", "satellite"])).await).await;
-                let robot = repeat(async || central.rotate_robot(&made.id).await).await;
-                repeat(async || central.publish(STATE, b"1", 1).await).await;
-                repeat(async || central.publish(STATE, b"2", 2).await).await;
-                repeat(async || central.publish("satellite/group-state/g2/state", b"2", 2).await).await;
-                repeat(async || central.unpublish("satellite/group-state/g2/state").await).await;
-                let hit = harbor.calls().len() > lost;
-                harbor.heal();
-                let rows = harbor.robots();
-                assert_eq!(rows.len(), 1, "{fault:?} at {lost}");
-                assert_eq!(rows[0].rights, pulls(&["edge", "satellite"]));
-                assert_eq!(robot.secret.unwrap().expose(), rows[0].secret);
-                let artifacts = harbor.artifacts();
-                assert_eq!(artifacts.len(), 1, "{fault:?} at {lost}: {artifacts:?}");
-                assert_eq!(artifacts[0].tags, ["2", "latest"]);
-                repeat(async || central.delete_robot(&made.id).await).await;
-                assert!(harbor.robots().is_empty());
-                hit
-            });
-            if !cut {
-                assert!(lost > 20, "there were only {lost} calls to lose");
-                break;
+    let calls = lose(usize::MAX, &Fault::Cut);
+    assert!(calls > 30, "there were only {calls} calls to lose");
+    let cases: Vec<(usize, Fault)> = [Fault::Cut, Fault::CutAfter, Fault::Status(500)]
+        .into_iter()
+        .flat_map(|fault| (0..calls).map(move |lost| (lost, fault.clone())))
+        .collect();
+    // They wait more than they work.
+    for some in cases.chunks(24) {
+        std::thread::scope(|scope| {
+            for (lost, fault) in some {
+                scope.spawn(|| lose(*lost, fault));
             }
-        }
+        });
     }
+}
+
+/// Does everything once, with the call of that number lost. Gives the number of calls.
+fn lose(lost: usize, fault: &Fault) -> usize {
+    let harbor = standin::Harbor::start();
+    harbor.project("edge", false);
+    let other = "satellite/group-state/g2/state";
+    run(async |client| {
+        let central = central(&harbor, client);
+        harbor.fail_after(lost, fault.clone());
+        repeat(async || central.ensure_project("satellite", false).await).await;
+        let made = repeat(async || central.ensure_robot(&want("sat1", &["edge", "satellite"])).await).await;
+        let robot = repeat(async || central.rotate_robot(&made.id).await).await;
+        repeat(async || central.publish(STATE, b"1", 1).await).await;
+        repeat(async || central.publish(STATE, b"2", 2).await).await;
+        repeat(async || central.publish(other, b"2", 2).await).await;
+        repeat(async || central.unpublish(other).await).await;
+        let calls = harbor.calls().len();
+        harbor.heal();
+        let rows = harbor.robots();
+        assert_eq!(rows.len(), 1, "{fault:?} at {lost}");
+        assert_eq!(rows[0].rights, pulls(&["edge", "satellite"]));
+        assert_eq!(robot.secret.unwrap().expose(), rows[0].secret);
+        let artifacts = harbor.artifacts();
+        assert_eq!(artifacts.len(), 1, "{fault:?} at {lost}: {artifacts:?}");
+        assert_eq!(artifacts[0].tags, ["2", "latest"]);
+        repeat(async || central.delete_robot(&made.id).await).await;
+        assert!(harbor.robots().is_empty());
+        calls
+    })
 }
 
 /// As the outbox: while it may pass, again.

@@ -85,7 +85,7 @@ impl Call<'_> {
             return Err(invalid("missing signature key".into()));
         }
         let manifest: Value = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
-        self.check_quota(&digest, bytes.len())?;
+        self.check_quota(&digest, bytes.len() + self.missing_bytes(&manifest))?;
         self.behind()?;
         if by_digest && reference != digest {
             let text = "provided digest did not match uploaded content";
@@ -106,6 +106,18 @@ impl Call<'_> {
             Some(subject) => reply.header("OCI-Subject", &subject),
             None => reply,
         })
+    }
+
+    /// Bytes of what it names and the repository has not: they count as if they came with it.
+    fn missing_bytes(&self, manifest: &Value) -> usize {
+        let repository = self.state.repositories.get(&self.name);
+        let entries = manifest["layers"].as_array().into_iter().flatten().chain(manifest.get("config"));
+        let missing = entries.filter(|entry| {
+            let digest = entry["digest"].as_str().unwrap_or_default();
+            !repository.is_some_and(|r| r.blobs.contains(digest))
+        });
+        let sizes = missing.filter_map(|entry| entry["size"].as_u64());
+        sizes.map(|size| usize::try_from(size).unwrap_or(usize::MAX)).fold(0, usize::saturating_add)
     }
 
     /// All that it names must be here; layers that say where else they are need not.
