@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use satellite_core::{
     net::client::SurfClient,
-    oci::{Digest, Reference, Repository},
+    oci::Reference,
     remote::{Registry, Secret},
 };
 
@@ -14,8 +14,6 @@ use super::{Central, Error, Health, Result, Robot, RobotRow, RobotWant, push};
 
 /// Longest wait for the registry's word that it is well.
 const HEALTH: Duration = Duration::from_secs(5);
-/// Most old states that are removed at once: what is left goes with the next change.
-const MAX_PRUNED: usize = 100;
 
 /// How a registry is reached.
 #[derive(Clone, Debug)]
@@ -47,7 +45,7 @@ impl Plain {
         let base = push::base_url(&settings.url)?;
         let PlainSettings { user, password, satellites, .. } = settings;
         let (login, secret) = satellites.unwrap_or_else(|| (user.clone(), password.clone()));
-        let registry = push::registry(&base, user, password, Duration::from_secs(2), client)?;
+        let registry = push::registry(&base, user, password, Duration::from_secs(2), None, client)?;
         Ok(Self { url: base.as_str().trim_end_matches('/').into(), registry, login, secret })
     }
 
@@ -57,40 +55,6 @@ impl Plain {
             login: self.login.clone(),
             secret: Some(self.secret.clone()),
             expires_at: None,
-        }
-    }
-
-    /// Removes states that only tags of earlier times name, where the registry allows it.
-    async fn prune(&self, repository: &Repository, current: &Digest, stamp: i64) -> Result<()> {
-        let tags = self.registry.tags(repository).await.map_err(push::from_remote)?;
-        let latest = push::resolve(&self.registry, repository, "latest").await?;
-        let old = tags.iter().filter(|t| t.as_str().parse::<i64>().is_ok_and(|at| at <= stamp));
-        for tag in old.take(MAX_PRUNED) {
-            let Some(digest) = push::resolve(&self.registry, repository, tag.as_str()).await? else {
-                continue;
-            };
-            if digest == *current || Some(&digest) == latest.as_ref() {
-                continue;
-            }
-            if !self.delete(repository, &digest).await? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// `false`: this registry deletes nothing.
-    async fn delete(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
-        match self.registry.delete_manifest(repository, digest).await {
-            Ok(_) => Ok(true),
-            Err(error) if matches!(error.status(), Some(400 | 403 | 405)) => {
-                log::warn!(
-                    "{repository}@{digest} stays: {} deletes nothing ({error}); allow it there, or clean by hand",
-                    self.url
-                );
-                Ok(false)
-            }
-            Err(error) => Err(push::from_remote(error)),
         }
     }
 }
@@ -131,7 +95,7 @@ impl Central for Plain {
         let work = async {
             let repository = push::repository(repository)?;
             let digest = push::push(&self.registry, &repository, json, stamp).await?;
-            self.prune(&repository, &digest, stamp).await?;
+            push::prune(&self.registry, &repository, &digest, stamp, true).await?;
             Ok(digest.to_string())
         };
         push::within(push::PUBLISH, work).await
@@ -154,7 +118,7 @@ impl Central for Plain {
                 let digest = head.digest.ok_or_else(|| {
                     Error::permanent("protocol", format!("{repository}: the registry gives no digest"))
                 })?;
-                if !self.delete(&repository, &digest).await? {
+                if !push::delete(&self.registry, &repository, &digest, true).await? {
                     break;
                 }
             }

@@ -17,6 +17,10 @@ use super::{Error, Result};
 
 /// Longest time for one state to be published.
 pub(super) const PUBLISH: Duration = Duration::from_secs(180);
+/// Tags of so many later seconds are tried where those before are taken.
+const MAX_SECONDS: i64 = 60;
+/// Most tags that are looked at to find what is old: what is left goes with the next changes.
+const MAX_PRUNED: usize = 100;
 /// Longest time for a tag to be looked up.
 pub(super) const RESOLVE: Duration = Duration::from_secs(60);
 
@@ -47,6 +51,7 @@ pub(super) fn registry(
     user: String,
     password: Secret,
     login_freeze: Duration,
+    token_repository: Option<Repository>,
     client: SurfClient,
 ) -> Result<Registry> {
     let options = Options {
@@ -58,6 +63,7 @@ pub(super) fn registry(
         stall_timeout: Duration::from_secs(30),
         commit_timeout: Duration::from_secs(60),
         login_freeze,
+        token_repository,
         ..Options::default()
     };
     let host = &base[url::Position::BeforeHost..url::Position::AfterPort];
@@ -79,7 +85,8 @@ pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result
     future::or(work, late).await
 }
 
-/// Publishes `json` as `latest`, unless it is that already. The tag of the time goes first: with `latest` all is done.
+/// Publishes `json` as `latest`, unless it is that already. The tag of the time goes first: with `latest` all is done, and
+/// every artifact that `latest` ever named has a tag of its own, by which [`prune`] finds it.
 pub(super) async fn push(
     registry: &Registry,
     repository: &Repository,
@@ -94,16 +101,83 @@ pub(super) async fn push(
         upload(registry, repository, blob.into()).await?;
     }
     let manifest = Bytes::from(packed.manifest);
-    for tag in [stamp.to_string(), "latest".into()] {
-        // Looked at first: a tag under an immutability rule cannot even be set to what it is.
-        if resolve(registry, repository, &tag).await? == Some(packed.digest.clone()) {
-            continue;
-        }
-        let tag = Reference::Tag(self::tag(&tag)?);
+    let put = async |tag: &str| {
+        let tag = Reference::Tag(self::tag(tag)?);
         let put = registry.put_manifest(repository, &tag, media_type::DOCKER_MANIFEST, manifest.clone());
-        put.await.map_err(from_remote)?;
+        put.await.map_err(from_remote)
+    };
+    // Looked at first: a tag under an immutability rule cannot even be set to what it is; and one of the same second that
+    // names something else must not be moved off it, or nothing would name that any more.
+    let mut times = (0..MAX_SECONDS).map(|later| stamp.saturating_add(later).to_string());
+    loop {
+        let Some(time) = times.next() else {
+            let text = format!("{repository}: tags of {MAX_SECONDS} seconds from {stamp} on are all taken");
+            return Err(Error::transient("busy", text));
+        };
+        match resolve(registry, repository, &time).await? {
+            Some(digest) if digest == packed.digest => break,
+            Some(_) => {}
+            None => {
+                put(&time).await?;
+                break;
+            }
+        }
     }
+    put("latest").await?;
     Ok(packed.digest)
+}
+
+/// Deletes what was published before: by digest, what nothing names but tags of times up to `stamp`. One of another server
+/// that publishes at the same time has a later one, or is `latest`; one that a person has tagged is hers. `may_refuse`: a
+/// registry that deletes nothing is no failure.
+pub(super) async fn prune(
+    registry: &Registry,
+    repository: &Repository,
+    current: &Digest,
+    stamp: i64,
+    may_refuse: bool,
+) -> Result<()> {
+    let mut tags = registry.tags(repository).await.map_err(from_remote)?;
+    let time = |tag: &Tag| tag.as_str().parse::<i64>().ok().filter(|at| *at <= stamp);
+    // Those that keep something first, then the oldest; as many as is reasonable at once.
+    tags.sort_by_key(time);
+    let mut named: Vec<(Digest, bool)> = Vec::new();
+    for tag in tags.iter().take(MAX_PRUNED) {
+        let old = time(tag).is_some();
+        let Some(digest) = resolve(registry, repository, tag.as_str()).await? else { continue };
+        match named.iter_mut().find(|(known, _)| *known == digest) {
+            Some((_, all_old)) => *all_old &= old,
+            None => named.push((digest, old)),
+        }
+    }
+    for (digest, _) in named.iter().filter(|(digest, all_old)| *all_old && digest != current) {
+        if !delete(registry, repository, digest, may_refuse).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// `false`: this registry deletes nothing.
+pub(super) async fn delete(
+    registry: &Registry,
+    repository: &Repository,
+    digest: &Digest,
+    may_refuse: bool,
+) -> Result<bool> {
+    match registry.delete_manifest(repository, digest).await {
+        Ok(_) => Ok(true),
+        // Held by a rule: its owner wants it kept.
+        Err(error) if error.status() == Some(412) => Ok(true),
+        Err(error) if may_refuse && matches!(error.status(), Some(400 | 403 | 405)) => {
+            log::warn!(
+                "{repository}@{digest} stays: {} deletes nothing ({error}); allow it there, or clean by hand",
+                registry.host()
+            );
+            Ok(false)
+        }
+        Err(error) => Err(from_remote(error)),
+    }
 }
 
 /// # Errors

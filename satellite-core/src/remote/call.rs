@@ -56,6 +56,10 @@ impl Registry {
 
     /// A request for a URL that the registry gave.
     pub(super) fn call_url(&self, method: Method, url: Url, object: &str, scopes: Scopes) -> Call {
+        let scopes = match &self.0.options.token_repository {
+            Some(one) if scopes.names_repositories() => Scopes::push(one).union(&Scopes::delete(one)),
+            _ => scopes,
+        };
         Call {
             method,
             url,

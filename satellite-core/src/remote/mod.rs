@@ -49,6 +49,8 @@ pub use upload::{Mounted, UploadOptions, UploadSession};
 use auth::Auth;
 use wire::Wire;
 
+use crate::oci::Repository;
+
 /// `Result` of this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -72,6 +74,9 @@ pub struct Options {
     /// How long to wait after a 401 to good-looking credentials before asking once more. Harbor refuses right
     /// passwords, too, for 1.5 s after a wrong one.
     pub login_freeze: Duration,
+    /// Tokens are asked for this repository, with all actions, whatever repository is meant: for registries whose tokens
+    /// open more than the repository they name. Harbor's open its whole project, and each costs it a password's hash.
+    pub token_repository: Option<Repository>,
 }
 
 /// Which scheme a registry is spoken to by.
@@ -97,6 +102,7 @@ impl Default for Options {
             stall_timeout: Duration::from_secs(60),
             commit_timeout: Duration::from_secs(300),
             login_freeze: Duration::from_secs(2),
+            token_repository: None,
         }
     }
 }

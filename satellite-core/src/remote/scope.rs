@@ -33,6 +33,10 @@ impl Scopes {
         Self(BTreeMap::from([("registry:catalog".to_string(), actions)]))
     }
 
+    pub(super) fn names_repositories(&self) -> bool {
+        self.0.keys().any(|resource| resource.starts_with("repository:"))
+    }
+
     pub(super) fn and(mut self, repository: &Repository, actions: &[&str]) -> Self {
         let entry = self.0.entry(format!("repository:{repository}")).or_default();
         entry.extend(actions.iter().map(ToString::to_string));

@@ -48,6 +48,124 @@ fn states_are_published_replaced_and_removed_and_leave_nothing_behind() {
 }
 
 #[test]
+fn passwords_are_hashed_as_rarely_as_can_be() {
+    let harbor = standin::Harbor::start();
+    harbor.project("satellite", false);
+    run(async |client| {
+        let central = central(&harbor, client);
+        let hashed = || harbor.calls().iter().filter(|call| call.user == standin::Harbor::ADMIN).count();
+        central.publish(STATE, b"1", 1).await.unwrap();
+        assert_eq!(hashed(), 1, "one token");
+        for n in 2..20 {
+            let repository = format!("satellite/satellite-state/sat{n}/state");
+            central.publish(&repository, b"1", n).await.unwrap();
+            central.publish(STATE, n.to_string().as_bytes(), n).await.unwrap();
+            central.resolve(&repository, "latest").await.unwrap();
+        }
+        assert_eq!(hashed(), 1, "for everything");
+        assert_eq!(harbor.artifacts().len(), 19);
+        let made = central.ensure_robot(&want("sat1", &["satellite"])).await.unwrap();
+        assert_eq!(hashed(), 2, "a new robot is one call");
+        central.rotate_robot(&made.id).await.unwrap();
+        assert_eq!(hashed(), 4, "a rotation looks and does");
+        central.unpublish(STATE).await.unwrap();
+        assert_eq!(hashed(), 5);
+        // Tokens end, and the next one is got.
+        harbor.advance(Duration::from_secs(2000));
+        central.publish(STATE, b"1", 30).await.unwrap();
+        assert!(hashed() <= 7, "{}", hashed());
+    });
+}
+
+#[test]
+fn states_of_one_second_do_not_displace_each_other() {
+    let harbor = standin::Harbor::start();
+    harbor.project("satellite", false);
+    run(async |client| {
+        let central = central(&harbor, client);
+        for n in 0..5 {
+            central.publish(STATE, n.to_string().as_bytes(), 100).await.unwrap();
+        }
+        // Those with a later tag are not old yet; with the next second they are.
+        assert!(harbor.artifacts().iter().all(|artifact| !artifact.tags.is_empty()));
+        central.publish(STATE, b"last", 200).await.unwrap();
+        let artifacts = harbor.artifacts();
+        assert_eq!(artifacts.len(), 1);
+        assert_eq!(artifacts[0].tags, ["200", "latest"]);
+    });
+}
+
+#[test]
+fn immutable_tags_are_looked_at_before_they_are_pushed() {
+    let harbor = standin::Harbor::start();
+    harbor.project("satellite", false);
+    let rule = |pattern: &str| {
+        let body = serde_json::json!({"action": "immutable", "template": "immutable_template",
+            "tag_selectors": [{"kind": "doublestar", "decoration": "matches", "pattern": pattern}],
+            "scope_selectors": {"repository": [{"kind": "doublestar", "decoration": "repoMatches", "pattern": "**"}]}});
+        let post =
+            satellite_tests::http::Request::new("POST", "/api/v2.0/projects/satellite/immutabletagrules");
+        let post = post.header("Content-Type", "application/json").bytes(body.to_string());
+        harbor.client().send(&post).expect(201);
+    };
+    run(async |client| {
+        let central = central(&harbor, client);
+        // The tags of times are held: all is published, and what was stays.
+        rule("1*");
+        central.publish(STATE, b"1", 100).await.unwrap();
+        central.publish(STATE, b"1", 101).await.unwrap();
+        central.publish(STATE, b"2", 102).await.unwrap();
+        assert_eq!(harbor.artifacts().len(), 2);
+        assert_eq!(failure(central.unpublish(STATE).await), ("immutable", false));
+        rule("latest");
+        central.publish(STATE, b"2", 103).await.unwrap();
+        assert_eq!(failure(central.publish(STATE, b"3", 104).await), ("immutable", false));
+    });
+}
+
+#[test]
+fn quotas_and_read_only_mode_are_told_apart() {
+    let harbor = standin::Harbor::start();
+    run(async |client| {
+        let central = central(&harbor, client);
+        let project = satellite_tests::http::Request::new("POST", "/api/v2.0/projects")
+            .header("Content-Type", "application/json")
+            .bytes("{\"project_name\":\"satellite\",\"storage_limit\":2000}");
+        harbor.client().send(&project).expect(201);
+        assert_eq!(
+            failure(central.publish(STATE, &satellite_tests::oci::noise(4000, 1), 1).await),
+            ("quota", false)
+        );
+        let configure = |body: &[u8]| {
+            harbor.client().put("/api/v2.0/configurations", "application/json", body).expect(200);
+        };
+        configure(b"{\"read_only\":true}");
+        assert_eq!(failure(central.ensure_robot(&want("sat1", &["satellite"])).await), ("read_only", true));
+        assert_eq!(failure(central.publish(STATE, b"1", 1).await), ("read_only", true));
+        configure(b"{\"read_only\":false}");
+        central.publish(STATE, b"1", 1).await.unwrap();
+    });
+}
+
+#[test]
+fn what_the_reference_left_in_years_goes_bit_by_bit() {
+    let harbor = standin::Harbor::start();
+    harbor.project("satellite", false);
+    run(async |client| {
+        let central = central(&harbor, client);
+        for n in 0..150 {
+            // As it pushes: nothing is removed.
+            let image = satellite_tests::image::Image::new().noise(10, n).build();
+            image.push(&harbor.client(), STATE, &format!("{}", 1000 + n));
+        }
+        for n in 0..3 {
+            central.publish(STATE, n.to_string().as_bytes(), 9000 + n).await.unwrap();
+        }
+        assert_eq!(harbor.artifacts().len(), 1);
+    });
+}
+
+#[test]
 fn old_states_go_and_what_others_tagged_stays() {
     let harbor = standin::Harbor::start();
     run(async |client| {

@@ -9,8 +9,8 @@
 //! What a real Harbor does that one would not think, and where it is met: a 401 may be its database or a wrong password
 //! of somebody else a second ago (`api`); no cookie is ever sent back, since one makes every write a 403 (the client
 //! keeps none); an update replaces all permissions, and its duration counts from the robot's creation (`robots`); slashes
-//! in repository names are encoded twice, and what a moved tag leaves behind stays for ever (`artifacts`); each call
-//! with a user's password costs it 100 ms of CPU, so registry calls go by token, and nothing is asked twice.
+//! in repository names are encoded twice (`artifacts`); what a moved tag leaves behind stays for ever, so it is deleted; each
+//! call with a user's password costs 100 ms of CPU, so states are published and cleaned up with one token for all.
 
 mod api;
 mod artifacts;
@@ -28,6 +28,9 @@ use satellite_core::{
 
 use super::{Central, Error, Health, Result, Robot, RobotRow, RobotWant, push};
 use api::Api;
+
+/// Tokens are asked for this repository, which need not exist: they open its whole project, the one that states are in.
+const TOKENS: &str = "satellite/state";
 
 /// How a Harbor is reached, and how robots are made there.
 #[derive(Clone, Debug)]
@@ -83,6 +86,7 @@ impl Harbor {
             settings.user.clone(),
             settings.password.clone(),
             settings.login_freeze,
+            Some(push::repository(TOKENS)?),
             client.clone(),
         )?;
         let HarborSettings { user, password, robot_days, description, timeout, login_freeze, .. } = settings;
@@ -128,7 +132,7 @@ impl Central for Harbor {
                 Err(error) => return Err(self.unknown_project(repository.as_str(), error).await),
                 Ok(digest) => digest,
             };
-            self.prune(repository.as_str(), digest.as_str(), stamp).await?;
+            push::prune(&self.registry, &repository, &digest, stamp, false).await?;
             Ok(digest.to_string())
         };
         push::within(push::PUBLISH, work).await

@@ -148,6 +148,13 @@ impl Call<'_> {
             let text = format!("unsupported digest {reference}: invalid checksum digest format");
             return Err(Reply::error(400, "UNSUPPORTED", &text));
         }
+        let held = self.state.repositories.get(&self.name).and_then(|r| {
+            r.tags_of(reference).find(|tag| self.state.is_immutable(&self.name, tag)).map(str::to_owned)
+        });
+        if let Some(tag) = held {
+            let text = format!("Failed to process request due to '{tag}' configured as immutable.");
+            return Err(Reply::error(412, "PRECONDITION", &text));
+        }
         let Some(repository) = self.state.repositories.get_mut(&self.name) else {
             return Err(self.no_repository());
         };
