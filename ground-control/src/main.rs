@@ -1,5 +1,12 @@
 //! `ground-control`: the fleet server.
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use std::process::ExitCode;
+
+use clap::Parser;
+use ground_control::cli::{self, Args};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    cli::logger(&args);
+    cli::run(args)
 }

@@ -78,6 +78,9 @@ pub struct SyncAnswer {
     /// Manifest digests of its groups' states, by the states' URLs.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, String>,
+    /// What it should do: `refresh_credentials` (`POST /satellites/credentials`). Unknown ones are for newer satellites.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<String>,
 }
 
 impl SyncAnswer {

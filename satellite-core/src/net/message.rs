@@ -80,6 +80,24 @@ pub struct Peer {
     pub tls: bool,
 }
 
+/// Who the other end of a TLS connection is by its verified certificate, found in a request's extensions if it showed one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    uris: Arc<[String]>,
+}
+
+impl ClientCertificate {
+    /// With these URI names.
+    pub fn new(uris: impl IntoIterator<Item = String>) -> Self {
+        Self { uris: uris.into_iter().collect() }
+    }
+
+    /// Its subject's alternative names of the kind URI, as SPIFFE ids are.
+    pub fn uris(&self) -> &[String] {
+        &self.uris
+    }
+}
+
 /// Answers requests. One value serves all connections.
 #[async_trait::async_trait]
 pub trait Handler: Send + Sync + 'static {

@@ -27,7 +27,7 @@ use super::{
     upload::incoming,
     watch::Watch,
 };
-use crate::net::message::{Handler, Peer, ResponseBody};
+use crate::net::message::{ClientCertificate, Handler, Peer, ResponseBody};
 
 /// What all connections of a server share.
 pub(super) struct Common {
@@ -112,15 +112,16 @@ async fn converse(
     stop: &Receiver<Infallible>,
 ) -> End {
     stream.get_ref().set_nodelay(true)?;
-    let socket = match &common.tls {
-        None => Socket::Plain(stream),
+    let (socket, certificate) = match &common.tls {
+        None => (Socket::Plain(stream), None),
         Some(tls) => {
-            let handshake = async { Ok(Socket::Tls(Box::new(tls.accept(stream).await?))) };
-            or(handshake, async {
+            let late = async {
                 Timer::after(common.limits.header_time).await;
                 Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time"))
-            })
-            .await?
+            };
+            let stream = or(tls.accept(stream), late).await?;
+            let certificate = super::tls::client_certificate(&stream);
+            (Socket::Tls(Box::new(stream)), certificate)
         }
     };
     let shared = Arc::new(Shared {
@@ -132,8 +133,8 @@ async fn converse(
     });
     let io = Io::new(socket, Arc::clone(&shared), Watch::new(common.limits.body_idle));
     let service = service_fn(move |request| {
-        let (common, shared) = (Arc::clone(common), Arc::clone(&shared));
-        async move { Ok::<_, Infallible>(answer(&common, &shared, address, request).await) }
+        let (common, shared, certificate) = (Arc::clone(common), Arc::clone(&shared), certificate.clone());
+        async move { Ok::<_, Infallible>(answer(&common, &shared, address, certificate, request).await) }
     });
     let mut http = pin!(common.http.serve_connection(io, service));
     let ended = or(async { Some(http.as_mut().await) }, async {
@@ -151,6 +152,7 @@ async fn answer(
     common: &Common,
     shared: &Arc<Shared>,
     address: SocketAddr,
+    certificate: Option<ClientCertificate>,
     request: Request<Incoming>,
 ) -> Response<Outgoing> {
     shared.set_turn(true);
@@ -159,6 +161,9 @@ async fn answer(
     let method = request.method().clone();
     let (mut head, body) = request.into_parts();
     head.extensions.insert(Peer { address, tls: shared.tls });
+    if let Some(certificate) = certificate {
+        head.extensions.insert(certificate);
+    }
     let body = incoming(body, &head.headers, shared, stall());
     let answer = or(common.handler.handle(Request::from_parts(head, body)), async {
         silence(common, shared).await;

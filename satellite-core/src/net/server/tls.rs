@@ -12,12 +12,15 @@ use std::{
 use async_io::Async;
 use futures_rustls::{
     rustls::{
-        self, ServerConfig,
+        self, RootCertStore, ServerConfig,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
     },
     server::TlsStream,
 };
+
+use crate::net::message::ClientCertificate;
 
 /// The files are looked at no more often than this.
 const LOOK: Duration = Duration::from_secs(2);
@@ -45,13 +48,27 @@ pub enum TlsError {
     },
 }
 
-/// Accepts TLS 1.2 and 1.3 with a certificate chain and key from PEM files. Both are loaded again when they
+/// Accepts TLS 1.2 and 1.3 with a certificate chain and key from PEM files. They are loaded again when they
 /// change; while the new ones cannot be used, the old ones stay.
 pub struct TlsAcceptor {
-    certificate: PathBuf,
-    key: PathBuf,
+    files: Files,
     look: Duration,
     state: Mutex<State>,
+}
+
+/// What it is made of.
+#[derive(Clone)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// Who signs clients' certificates, and whether a client may come without one.
+    clients: Option<(PathBuf, bool)>,
+}
+
+impl Files {
+    fn stamp(&self) -> Stamp {
+        [stamp(&self.certificate), stamp(&self.key), self.clients.as_ref().and_then(|(path, _)| stamp(path))]
+    }
 }
 
 struct State {
@@ -61,17 +78,27 @@ struct State {
 }
 
 /// What changes with a file: when, which, how long.
-type Stamp = [Option<(i64, i64, u64, u64)>; 2];
+type Stamp = [Option<(i64, i64, u64, u64)>; 3];
 
 impl TlsAcceptor {
     /// Loads both files.
     pub fn from_files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, TlsError> {
-        let (certificate, key) = (certificate.into(), key.into());
+        Self::new(Files { certificate: certificate.into(), key: key.into(), clients: None })
+    }
+
+    /// Asks clients for certificates that one of the authorities in the file `ca` signed: of everybody, or, if
+    /// `optional`, of those who have one. Who shows one is told to handlers as
+    /// [`ClientCertificate`](crate::net::message::ClientCertificate).
+    pub fn with_clients(self, ca: impl Into<PathBuf>, optional: bool) -> Result<Self, TlsError> {
+        Self::new(Files { clients: Some((ca.into(), optional)), ..self.files })
+    }
+
+    fn new(files: Files) -> Result<Self, TlsError> {
         // The stamp first: a change in between is then seen as one.
-        let stamp = [stamp(&certificate), stamp(&key)];
-        let config = load(&certificate, &key)?;
+        let stamp = files.stamp();
+        let config = load(&files)?;
         let state = Mutex::new(State { config, stamp, looked: Instant::now() });
-        Ok(Self { certificate, key, look: LOOK, state })
+        Ok(Self { files, look: LOOK, state })
     }
 
     #[cfg(test)]
@@ -90,13 +117,13 @@ impl TlsAcceptor {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.looked.elapsed() >= self.look {
             state.looked = Instant::now();
-            let now = [stamp(&self.certificate), stamp(&self.key)];
+            let now = self.files.stamp();
             if now != state.stamp {
                 // Kept for bad files too, so that each change is reported once.
                 state.stamp = now;
-                match load(&self.certificate, &self.key) {
+                match load(&self.files) {
                     Ok(config) => {
-                        log::info!(path:% = self.certificate.display(); "TLS certificate loaded again");
+                        log::info!(path:% = self.files.certificate.display(); "TLS certificate loaded again");
                         state.config = config;
                     }
                     Err(e) => log::error!("the TLS certificate in use stays, the new one is bad: {e}"),
@@ -111,19 +138,40 @@ fn stamp(path: &Path) -> Option<(i64, i64, u64, u64)> {
     fs::metadata(path).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.ino(), m.len()))
 }
 
-fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+fn load(files: &Files) -> Result<Arc<ServerConfig>, TlsError> {
+    let Files { certificate, key, clients } = files;
     let file = |path: &Path, error| TlsError::File { path: path.into(), error };
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| file(certificate, e))?;
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| file(key, e))?;
     let pair = |error| TlsError::Pair { path: certificate.into(), error };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(pair)?
-        .with_no_client_auth()
-        .with_single_cert(chain, secret)
         .map_err(pair)?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some((ca, optional)) => {
+            let mut roots = RootCertStore::empty();
+            for authority in CertificateDer::pem_file_iter(ca).map_err(|e| file(ca, e))? {
+                let bad = |error| TlsError::Pair { path: ca.into(), error };
+                roots.add(authority.map_err(|e| file(ca, e))?).map_err(bad)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = if *optional { verifier.allow_unauthenticated() } else { verifier };
+            let none = |e| TlsError::Pair { path: ca.into(), error: rustls::Error::General(format!("{e}")) };
+            builder.with_client_cert_verifier(verifier.build().map_err(none)?)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, secret).map_err(pair)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// What the client's verified certificate says, if it showed one that can be read.
+pub(super) fn client_certificate(stream: &TlsStream<Async<TcpStream>>) -> Option<ClientCertificate> {
+    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+    let parsed = webpki::EndEntityCert::try_from(certificate).ok()?;
+    Some(ClientCertificate::new(parsed.valid_uri_names().map(String::from)))
 }

@@ -1,0 +1,220 @@
+//! The heartbeat.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use satellite_core::fleet::{Interval, StateKind, Sync, SyncAnswer};
+use sha2::{Digest, Sha256};
+
+use super::{Ctx, Refused};
+use crate::{
+    app::App,
+    auth::Satellite,
+    beats::{Change, Lost},
+    db::{self, groups, heartbeats::Beat, robots::Caller},
+    http::{Error, Json, LARGE, json as reply},
+};
+
+/// Bytes of a text that are kept.
+const MAX_TEXT: usize = 255;
+/// Longest reference of an image.
+const MAX_REFERENCE: usize = 512;
+/// Most images of a report.
+const MAX_IMAGES: usize = 50_000;
+/// Tells a satellite to fetch a new secret.
+const REFRESH: &str = "refresh_credentials";
+
+/// Takes a heartbeat. The answer is empty, as the reference's; who asks for JSON (`Accept: application/json`) is told which
+/// digests it should run, so that a satellite that runs them need not ask the registry.
+#[utoipa::path(post, path = "/satellites/sync", tag = "satellite side", request_body(content = serde_json::Value), responses((status = 200, body = Option<serde_json::Value>), Refused), security(("basic" = [])))]
+pub async fn sync(
+    State(app): Ctx,
+    satellite: Satellite,
+    headers: HeaderMap,
+    Json(body): Json<Sync, LARGE>,
+) -> Result<Response, Error> {
+    let caller = satellite.caller(&app, &body.name).await?;
+    let wants =
+        headers.get(header::ACCEPT).is_some_and(|a| a.to_str().is_ok_and(|a| a.contains("application/json")));
+    let (beat, change) = report(&caller, body)?;
+    match app.beats.write(beat, change).await {
+        Ok(()) => {}
+        Err(Lost::Full) => {
+            let message = "Service Unavailable: too many heartbeats at once, try again";
+            return Err(Error::new(StatusCode::SERVICE_UNAVAILABLE, message)
+                .retry_after(std::time::Duration::from_secs(5)));
+        }
+        Err(Lost::Failed) => {
+            return Err(Error::new(StatusCode::INTERNAL_SERVER_ERROR, "failed to save status"));
+        }
+    }
+    if wants {
+        reply(StatusCode::OK, &desired(&app, &caller).await?)
+    } else {
+        Ok(StatusCode::OK.into_response())
+    }
+}
+
+async fn desired(app: &App, caller: &Caller) -> Result<SyncAnswer, Error> {
+    let published = groups::published_of_satellite(&mut *app.db.read().await?, caller.satellite_id).await?;
+    let states = published
+        .into_iter()
+        .filter_map(|(group, digest)| Some((StateKind::Group.url(app.central.url(), &group).ok()?, digest)))
+        .collect();
+    Ok(SyncAnswer {
+        state_digest: caller.state_digest.clone().unwrap_or_default(),
+        config_digest: caller.config_digest.clone().unwrap_or_default(),
+        states,
+        actions: caller.refresh_wanted.then(|| REFRESH.to_string()).into_iter().collect(),
+    })
+}
+
+/// What is written of it, and what is new in it.
+fn report(caller: &Caller, body: Sync) -> Result<(Beat, Option<Change>), Error> {
+    let interval: Option<Interval> = match body.state_report_interval.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|e| Error::bad("invalid heartbeat interval format").detail(e))?),
+    };
+    if !(0.0..1000.0).contains(&body.cpu_percent) {
+        return Err(Error::bad("cpu_percent: must be 0 or more and less than 1000"));
+    }
+    let reported_at = match body.request_created_time.as_str() {
+        "" => GO_ZERO,
+        text => text
+            .parse::<jiff::Timestamp>()
+            .map_err(|_| Error::bad("Invalid request body").detail("request_created_time: must be RFC 3339"))?
+            .as_microsecond(),
+    };
+    if body.cached_images.len() > MAX_IMAGES {
+        return Err(Error::bad(format!("cached_images: at most {MAX_IMAGES}")));
+    }
+    let mut held = BTreeMap::new();
+    for (i, image) in body.cached_images.into_iter().enumerate() {
+        if image.reference.len() > MAX_REFERENCE {
+            return Err(Error::bad(format!(
+                "cached_images[{i}].reference: must have {MAX_REFERENCE} bytes at most"
+            )));
+        }
+        if !image.reference.is_empty() {
+            held.entry(image.reference).or_insert(image.size_bytes.max(0));
+        }
+    }
+    let hash = hash(&held);
+    let clamp = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    #[expect(clippy::cast_possible_truncation, reason = "below 100,000")]
+    let cpu_centi = (body.cpu_percent * 100.0).round() as i64;
+    let beat = Beat {
+        satellite_id: caller.satellite_id,
+        last_seen: db::now(),
+        interval: interval.map(|i| i.to_string()),
+        interval_us: interval.map(|i| db::micros(i.duration())),
+        activity: cut(body.activity),
+        state_digest: cut(body.latest_state_digest),
+        config_digest: cut(body.latest_config_digest),
+        cpu_centi,
+        memory_bytes: clamp(body.memory_used_bytes),
+        storage_bytes: clamp(body.storage_used_bytes),
+        sync_ms: body.last_sync_duration_ms,
+        image_count: body.image_count.clamp(0, i64::from(i32::MAX)),
+        reported_at,
+    };
+    let [activity, state, config, every, images] = &caller.last;
+    let same = |before: &Option<String>, now: &str| before.as_deref() == Some(now);
+    let other_images = !same(images, &hash);
+    let changed = other_images
+        || !same(activity, &beat.activity)
+        || !same(state, &beat.state_digest)
+        || !same(config, &beat.config_digest)
+        || every != &beat.interval;
+    let change = changed.then(|| Change { images: other_images.then_some((held, hash)) });
+    Ok((beat, change))
+}
+
+/// Year 1, which is what Go makes of a missing time.
+const GO_ZERO: i64 = -62_135_596_800_000_000;
+
+/// The first 255 bytes, at a border of characters.
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let mut end = MAX_TEXT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
+
+/// Of references in order; sizes do not count, since the first that anybody reported stays.
+fn hash(held: &BTreeMap<String, i64>) -> String {
+    let mut hasher = Sha256::new();
+    for reference in held.keys() {
+        hasher.update(reference.as_bytes());
+        hasher.update([0]);
+    }
+    let digest = hasher.finalize();
+    digest.iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn caller() -> Caller {
+        Caller {
+            satellite_id: 1,
+            name: "s".into(),
+            standing: "active".into(),
+            secret_digest: None,
+            previous_digest: None,
+            previous_until: None,
+            expires_at: None,
+            used_at: None,
+            refresh_wanted: false,
+            last: [const { None }; 5],
+            state_digest: None,
+            config_digest: None,
+        }
+    }
+
+    fn of(body: serde_json::Value) -> Result<(Beat, Option<Change>), Error> {
+        report(&caller(), serde_json::from_value(body).unwrap())
+    }
+
+    #[test]
+    fn the_first_heartbeat_is_a_change_and_the_same_again_is_none() {
+        let body = serde_json::json!({"activity": "a", "state_report_interval": "@every 90s", "cpu_percent": 12.5,
+            "cached_images": [{"reference": "a", "size_bytes": 1}, {"reference": "a"}, {"size_bytes": 1}]});
+        let (beat, change) = of(body.clone()).unwrap();
+        assert_eq!(beat.interval.as_deref(), Some("@every 00h01m30s"));
+        assert_eq!((beat.cpu_centi, beat.interval_us), (1250, Some(90_000_000)));
+        let (held, hash) = change.unwrap().images.unwrap();
+        assert_eq!(held.into_iter().collect::<Vec<_>>(), [("a".to_string(), 1)]);
+        let mut again = caller();
+        again.last = [Some("a".into()), Some(String::new()), Some(String::new()), beat.interval, Some(hash)];
+        assert!(report(&again, serde_json::from_value(body).unwrap()).unwrap().1.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_field() {
+        for (body, part) in [
+            (serde_json::json!({"cpu_percent": 1e9}), "cpu_percent"),
+            (serde_json::json!({"cpu_percent": -1}), "cpu_percent"),
+            (serde_json::json!({"state_report_interval": "30s"}), "interval"),
+            (serde_json::json!({"request_created_time": "yesterday"}), "Invalid request body"),
+            (serde_json::json!({"cached_images": [{"reference": "x".repeat(513)}]}), "cached_images[0]"),
+        ] {
+            let error = of(body).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let (beat, _) = of(serde_json::json!({"activity": "ü".repeat(200)})).unwrap();
+        assert_eq!(beat.activity.len(), 254);
+        assert_eq!(crate::http::time(beat.reported_at), "0001-01-01T00:00:00Z");
+    }
+}

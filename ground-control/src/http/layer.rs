@@ -1,0 +1,102 @@
+//! What stands round every route.
+
+use std::{sync::Arc, time::Instant};
+
+use async_io::Timer;
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use futures_lite::future::or;
+use http::{HeaderValue, Method, StatusCode, header};
+use satellite_core::net::message::Peer;
+
+use super::{Error, origin::RequestId, text};
+use crate::app::App;
+
+/// The longest that a route may take; below the time that the server under it gives.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(27);
+
+/// Marks an answer of no route: the reference gives it no request id.
+#[derive(Clone, Copy)]
+struct Unmatched;
+
+/// Gives the request an id, bounds its time, counts and logs it.
+pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let id = RequestId::of(request.headers());
+    request.extensions_mut().insert(id.clone());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let peer = request.extensions().get::<Peer>().map(|p| p.address);
+    let method = request.method().clone();
+    let path = if log::log_enabled!(target: "access", log::Level::Info) {
+        shown(route.as_ref(), request.uri().path())
+    } else {
+        String::new()
+    };
+    let mut response = or(next.run(request), async {
+        Timer::after(LONGEST).await;
+        log::warn!(request:% = id.0; "no answer in time");
+        let message = "Service Unavailable: the answer took too long, try again";
+        Error::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response()
+    })
+    .await;
+    if response.extensions().get::<Unmatched>().is_none()
+        && let Ok(value) = HeaderValue::from_str(&id.0)
+    {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    let status = response.status().as_u16();
+    let took = begun.elapsed();
+    app.metrics.request(&method, route.as_ref().map_or("none", MatchedPath::as_str), status, took);
+    log::info!(
+        target: "access",
+        peer:% = peer.map(|p| p.to_string()).unwrap_or_default(), request:% = id.0, status, micros = took.as_micros() as u64;
+        "{method} {path} {status}"
+    );
+    response
+}
+
+/// Paths with secrets in them are logged as their route.
+fn shown(route: Option<&MatchedPath>, path: &str) -> String {
+    match route {
+        Some(route) if route.as_str().contains("{token}") => route.as_str().to_string(),
+        _ => path.to_string(),
+    }
+}
+
+/// No such path: a text. Double slashes lead to the clean path.
+pub async fn not_found(request: Request) -> Response {
+    let path = request.uri().path();
+    let mut response = if path.contains("//") {
+        let mut clean = String::with_capacity(path.len());
+        for c in path.chars() {
+            if c != '/' || !clean.ends_with('/') {
+                clean.push(c);
+            }
+        }
+        if let Some(query) = request.uri().query() {
+            clean.push('?');
+            clean.push_str(query);
+        }
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        if let Ok(value) = HeaderValue::from_str(&clean) {
+            response.headers_mut().insert(header::LOCATION, value);
+        }
+        response
+    } else {
+        text(StatusCode::NOT_FOUND, "404 page not found\n")
+    };
+    response.extensions_mut().insert(Unmatched);
+    response
+}
+
+/// The path is there, not with that method: an empty body.
+pub async fn not_allowed(_: Method) -> Response {
+    let mut response = StatusCode::METHOD_NOT_ALLOWED.into_response();
+    response.extensions_mut().insert(Unmatched);
+    response
+}
