@@ -7,6 +7,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("names", names),
     ("manifest", manifest),
     ("records", crate::store::fuzz::records),
+    #[cfg(feature = "fleet")]
+    ("layers", layers),
+    #[cfg(feature = "fleet")]
+    ("fleet", fleet),
     #[cfg(feature = "serve")]
     ("paths", crate::registry::fuzz::paths),
     #[cfg(feature = "serve")]
@@ -78,6 +82,64 @@ fn manifest(data: &[u8]) {
     let _ = manifest.as_referrer(Digest::sha256(raw));
     if let Ok(again) = Manifest::parse(raw.to_vec(), Some(&manifest.media_type)) {
         assert_eq!(again.media_type, manifest.media_type);
+    }
+}
+
+/// Whatever comes out of a layer is what goes into one.
+#[cfg(feature = "fleet")]
+fn layers(data: &[u8]) {
+    use crate::fleet::artifact::{MAX_STATE, pack, unpack};
+
+    let Ok(state) = unpack(data) else { return };
+    assert!(state.len() <= MAX_STATE);
+    let again = pack(&state).ok().and_then(|packed| unpack(&packed.layer).ok());
+    assert_eq!(again, Some(state));
+}
+
+/// What satellites and Ground Control say to each other is read, checked and printed, and reads the same again.
+#[cfg(feature = "fleet")]
+fn fleet(data: &[u8]) {
+    use crate::fleet::{
+        GroupState, Interval, Name, SatelliteState, StateKind, Sync, SyncAnswer, Ztr, config,
+    };
+
+    fn again<T: serde::Serialize + serde::de::DeserializeOwned>(data: &[u8]) -> Option<T> {
+        let value: T = serde_json::from_slice(data).ok()?;
+        let once = serde_json::to_vec(&value).ok()?;
+        let twice = serde_json::from_slice::<T>(&once).ok().and_then(|v| serde_json::to_vec(&v).ok());
+        assert_eq!(Some(once), twice);
+        Some(value)
+    }
+    if let Some(group) = again::<GroupState>(data) {
+        let published = group.for_publishing("http://harbor");
+        assert!(
+            published.artifacts.iter().all(|a| !a.deleted && (a.labels.is_null() || a.labels.is_array()))
+        );
+        if group.check().is_ok() {
+            assert!(StateKind::Group.url("http://harbor", &group.group).is_ok());
+            assert!(group.artifacts.iter().all(|a| a.project().is_some()));
+        }
+    }
+    again::<SatelliteState>(data);
+    again::<Sync>(data);
+    again::<SyncAnswer>(data);
+    again::<Ztr>(data);
+    let _ = SyncAnswer::from_body(data);
+    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(data) {
+        let printed = config::printed(&value);
+        assert_eq!(config::printed(&printed), printed);
+        // What is printed has lost nothing but what means "not set".
+        assert!(config::problems(&printed).len() <= config::problems(&value).len());
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(interval) = text.parse::<Interval>() {
+        assert_eq!(interval.to_string().parse::<Interval>().ok(), Some(interval));
+    }
+    if let Ok(name) = text.parse::<Name>()
+        && let Ok(repository) = StateKind::Config.repository(name.as_str())
+    {
+        let owner = Some((StateKind::Config, name.as_str()));
+        assert_eq!(StateKind::of_repository(repository.as_str()), owner);
     }
 }
 
