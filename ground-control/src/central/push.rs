@@ -93,7 +93,7 @@ pub(super) async fn push(
     json: &[u8],
     stamp: i64,
 ) -> Result<Digest> {
-    let packed = pack(json)?;
+    let packed = pack(json).await?;
     if resolve(registry, repository, "latest").await? == Some(packed.digest.clone()) {
         return Ok(packed.digest);
     }
@@ -182,9 +182,11 @@ pub(super) async fn delete(
 
 /// # Errors
 /// `too_large`.
-pub(super) fn pack(json: &[u8]) -> Result<artifact::Packed> {
-    artifact::pack(json)
-        .map_err(|e| Error::permanent("too_large", format!("the state cannot be packed: {e}")))
+pub(super) async fn pack(json: &[u8]) -> Result<artifact::Packed> {
+    let json = json.to_vec();
+    // A large state takes a second to compress.
+    let packed = smol::unblock(move || artifact::pack(&json)).await;
+    packed.map_err(|e| Error::permanent("too_large", format!("the state cannot be packed: {e}")))
 }
 
 /// # Errors

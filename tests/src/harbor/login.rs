@@ -35,7 +35,11 @@ impl State {
             return Who::User(user.into());
         }
         let now = self.clock.now();
-        let robot = self.robots.values().find(|robot| robot.login(self) == user);
+        // By the name first: there may be ten thousand.
+        let name = user.strip_prefix(&self.config.prefix).unwrap_or(user);
+        let name = name.split_once('+').map_or(name, |(_, name)| name);
+        let mut named = self.robots.values().filter(|robot| robot.name == name);
+        let robot = named.find(|robot| robot.login(self) == user);
         match robot.filter(|robot| robot.is_alive(now) && robot.secret == password) {
             Some(robot) => Who::Robot(robot.id),
             None => Who::Anonymous,

@@ -4,10 +4,17 @@ use super::message::{Reply, Request};
 use serde_json::Value;
 
 /// A row of a list: what filters and orders look at, and how it is shown.
-pub(super) struct Row {
-    pub(super) name: String,
-    pub(super) id: u64,
-    pub(super) shown: Value,
+pub(super) struct Row<'a> {
+    name: String,
+    id: u64,
+    shown: Box<dyn FnOnce() -> Value + 'a>,
+}
+
+impl<'a> Row<'a> {
+    /// `shown` is only asked for on the page that is wanted.
+    pub(super) fn new(name: &str, id: u64, shown: impl FnOnce() -> Value + 'a) -> Self {
+        Self { name: name.into(), id, shown: Box::new(shown) }
+    }
 }
 
 /// One condition of `q`.
@@ -67,7 +74,7 @@ impl Filter {
 }
 
 /// The page that was asked for, with `X-Total-Count` and `Link`. Rows are in the default order.
-pub(super) fn page(request: &Request, mut rows: Vec<Row>) -> Reply {
+pub(super) fn page(request: &Request, mut rows: Vec<Row<'_>>) -> Reply {
     let number = |name: &str| request.query(name).and_then(|text| text.parse::<i64>().ok());
     let (page, size) = (number("page").unwrap_or(1).max(1), number("page_size").unwrap_or(10));
     if size > 100 {
@@ -90,7 +97,7 @@ pub(super) fn page(request: &Request, mut rows: Vec<Row>) -> Reply {
         _ => 10,
     };
     let skip = usize::try_from(page - 1).expect("a page that fits").saturating_mul(take);
-    let shown: Vec<Value> = rows.into_iter().skip(skip).take(take).map(|row| row.shown).collect();
+    let shown: Vec<Value> = rows.into_iter().skip(skip).take(take).map(|row| (row.shown)()).collect();
     let reply = Reply::json(&shown.into()).header("X-Total-Count", &total.to_string());
     let last = if size < 0 { i64::MAX } else { total.div_ceil(take) as i64 };
     let mut links = Vec::new();

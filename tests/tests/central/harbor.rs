@@ -485,3 +485,23 @@ async fn repeat<T>(operation: impl AsyncFn() -> ground_control::central::Result<
     }
     panic!("not done after four tries");
 }
+
+#[test]
+fn a_robot_whose_projects_are_gone_is_mended_by_new_rights() {
+    let harbor = standin::Harbor::start();
+    let project = harbor.project("passing", false);
+    run(async |client| {
+        let central = central(&harbor, client);
+        let made = central.ensure_robot(&want("sat1", &["passing"])).await.unwrap();
+        harbor.client().delete(&format!("/api/v2.0/projects/{project}")).expect(200);
+        assert!(harbor.robots()[0].rights.is_empty());
+        harbor.advance(Duration::from_secs(29 * DAY as u64));
+        // It cannot be made to live longer like this, but gets its secret.
+        let rotated = central.rotate_robot(&made.id).await.unwrap();
+        assert_eq!(rotated.secret.unwrap().expose(), harbor.robots()[0].secret);
+        harbor.project("passing", false);
+        let mended = central.ensure_robot(&want("sat1", &["passing"])).await.unwrap();
+        assert_eq!(harbor.robots()[0].rights, pulls(&["passing"]));
+        assert!(mended.expires_at.unwrap() - harbor.now() > 29 * DAY);
+    });
+}

@@ -21,7 +21,7 @@ pub(super) async fn publish(
     json: &[u8],
     stamp: i64,
 ) -> Result<Digest> {
-    let packed = push::pack(json)?;
+    let packed = push::pack(json).await?;
     if resolve(store, repository, "latest")?.as_deref() == Some(packed.digest.as_str()) {
         return Ok(packed.digest);
     }

@@ -171,7 +171,8 @@ impl Api {
         let mut request = Request::new(method, url);
         request.insert_header("accept", "application/json");
         request.insert_header("user-agent", concat!("ground-control/", env!("CARGO_PKG_VERSION")));
-        request.insert_header("x-request-id", request_id());
+        let id = request_id();
+        request.insert_header("x-request-id", &id);
         if authorized {
             request.insert_header("authorization", self.authorization.expose());
         }
@@ -191,6 +192,9 @@ impl Api {
         read.map_err(|e| Error::transient("unreachable", format!("{what}: reading the answer: {e}")))?;
         if bytes.len() as u64 > MAX_BODY {
             return Err(bad(&format!("the answer has more than {MAX_BODY} bytes")));
+        }
+        if status == 401 || status >= 500 {
+            log::warn!(request_id = id.as_str(); "{what}: Harbor answers {status}");
         }
         Ok(Answer { status, body: bytes, date, what: what.into() })
     }

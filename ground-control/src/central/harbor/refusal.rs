@@ -38,6 +38,9 @@ pub(super) fn error(what: &str, status: u16, body: &[u8]) -> Error {
         (code, message) => format!("{what}: Harbor answers {status} {code}: {message}"),
     };
     let error = match status {
+        300..=399 => {
+            Error::permanent("config", format!("{text}, a redirect: give the address that it leads to"))
+        }
         // Whoever comes with the right password later succeeds, and that is ours to be given, not the caller's.
         401 => Error::transient("unauthorized", text),
         403 if message.contains("read only") || message.contains("read-only") => {
@@ -67,6 +70,7 @@ mod tests {
             format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#).into_bytes()
         };
         let table: &[(u16, Vec<u8>, &str, bool)] = &[
+            (308, Vec::new(), "config", false),
             (401, body("UNAUTHORIZED", "unauthorized"), "unauthorized", true),
             (403, body("FORBIDDEN", "robot$sat-01"), "forbidden", false),
             (

@@ -76,6 +76,16 @@ struct Access {
     effect: String,
 }
 
+impl Access {
+    fn as_sent(&self) -> Value {
+        let mut sent = json!({"resource": self.resource, "action": self.action});
+        if !self.effect.is_empty() {
+            sent["effect"] = self.effect.as_str().into();
+        }
+        sent
+    }
+}
+
 /// What an update changes.
 #[derive(Default)]
 struct Change {
@@ -126,8 +136,7 @@ impl Found {
         // Empty where it has none left, because its projects are gone: refused, as it should be.
         let kept = || {
             let entry = |p: &Permission| {
-                let access: Vec<Value> =
-                    p.access.iter().map(|a| json!({"resource": a.resource, "action": a.action})).collect();
+                let access: Vec<Value> = p.access.iter().map(Access::as_sent).collect();
                 json!({"kind": p.kind, "namespace": p.namespace, "access": access})
             };
             Value::Array(self.permissions.iter().map(entry).collect())
@@ -233,10 +242,13 @@ impl Harbor {
                 Error::permanent("not_found", format!("robot {id} is not in Harbor")).with_status(404)
             );
         };
-        // Longer first: a refresh does not revive an expired robot.
+        // Longer first: a refresh does not revive an expired robot. One that has lost its last project cannot be updated but
+        // with new rights, which are not known here.
+        let updatable = !found.permissions.is_empty();
         let duration = found.expires().and_then(|_| found.duration_for(self.robot_days.max(1), now));
         let duration = duration.filter(|d| *d > found.duration);
-        let change = Change { duration, enable: found.disable, ..Change::default() };
+        let duration = duration.filter(|_| updatable);
+        let change = Change { duration, enable: found.disable && updatable, ..Change::default() };
         let expires_at = self.change(&found, &change, None).await?;
         let answer = self.api.call(Method::Patch, &format!("robots/{id}"), Some(&json!({}))).await?;
         if answer.status != 200 {

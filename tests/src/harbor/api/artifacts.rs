@@ -39,12 +39,9 @@ impl Call<'_> {
         };
         let mut all: Vec<_> = repository.artifacts.iter().filter(hits).collect();
         all.sort_by_key(|(_, artifact)| std::cmp::Reverse(artifact.id));
-        let row = |(digest, a): (&String, &Stored)| Row {
-            name: digest.clone(),
-            id: a.id,
-            shown: self.show_artifact(name, digest),
-        };
-        Ok(page(self.request, all.into_iter().map(row).collect()))
+        let rows =
+            all.into_iter().map(|(digest, a)| Row::new(digest, a.id, || self.show_artifact(name, digest)));
+        Ok(page(self.request, rows.collect()))
     }
 
     /// `?from=project/name@digest` or `:tag`.
@@ -107,8 +104,8 @@ impl Call<'_> {
         let id = self.allow_in(project, "accessory", "list")?;
         let name = self.full_name(id, repository);
         let digest = self.digest(&name, reference)?;
-        let row = |shown: Value| Row { name: String::new(), id: 0, shown };
-        Ok(page(self.request, self.show_accessories(&name, &digest).into_iter().map(row).collect()))
+        let shown = self.show_accessories(&name, &digest);
+        Ok(page(self.request, shown.into_iter().map(|row| Row::new("", 0, || row)).collect()))
     }
 
     pub(super) fn tags(&mut self, project: &str, repository: &str, reference: &str) -> Answer {
@@ -122,8 +119,8 @@ impl Call<'_> {
         let name = self.full_name(id, repository);
         let digest = self.digest(&name, reference)?;
         if action == "list" {
-            let row = |shown: Value| Row { name: String::new(), id: 0, shown };
-            return Ok(page(self.request, self.show_tags(&name, &digest).into_iter().map(row).collect()));
+            let shown = self.show_tags(&name, &digest);
+            return Ok(page(self.request, shown.into_iter().map(|row| Row::new("", 0, || row)).collect()));
         }
         let tag = body["name"].as_str().unwrap_or_default().to_owned();
         if !is_tag(&tag) {

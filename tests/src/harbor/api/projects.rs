@@ -39,8 +39,8 @@ impl Call<'_> {
         let mut projects: Vec<&Project> =
             self.state.projects.values().filter(seen).filter(|p| filter.hits("name", &p.name)).collect();
         projects.sort_by(|a, b| a.name.cmp(&b.name));
-        let row = |p: &&Project| Row { name: p.name.clone(), id: p.id, shown: self.show_project(p) };
-        Ok(page(self.request, projects.iter().map(row).collect()))
+        let rows = projects.into_iter().map(|p| Row::new(&p.name, p.id, || self.show_project(p)));
+        Ok(page(self.request, rows.collect()))
     }
 
     fn create_project(&mut self) -> Answer {
@@ -145,8 +145,8 @@ impl Call<'_> {
             "GET" => {
                 let id = self.allow_in(project, "immutable-tag", "list")?;
                 let rules = self.state.rules.iter().filter(|rule| rule.project == id);
-                let row = |r: &Rule| Row { name: String::new(), id: r.id, shown: r.body.clone() };
-                Ok(page(self.request, rules.map(row).collect()))
+                let rows = rules.map(|rule| Row::new("", rule.id, || rule.body.clone()));
+                Ok(page(self.request, rows.collect()))
             }
             "POST" => {
                 let id = self.allow_in(project, "immutable-tag", "create")?;

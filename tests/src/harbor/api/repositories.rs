@@ -29,12 +29,8 @@ impl Call<'_> {
         };
         let mut all: Vec<_> = self.state.repositories.iter().filter(seen).collect();
         all.sort_by_key(|(_, repository)| std::cmp::Reverse(repository.id));
-        let row = |(name, r): (&String, &Repository)| Row {
-            name: name.clone(),
-            id: r.id,
-            shown: self.show_repository(name),
-        };
-        Ok(page(self.request, all.into_iter().map(row).collect()))
+        let rows = all.into_iter().map(|(name, r)| Row::new(name, r.id, || self.show_repository(name)));
+        Ok(page(self.request, rows.collect()))
     }
 
     pub(super) fn repository(&mut self, project: &str, repository: &str) -> Answer {

@@ -44,8 +44,8 @@ impl Call<'_> {
             .filter(|robot| robot.project == project && filter.hits("name", &robot.name))
             .collect();
         robots.sort_by(|a, b| a.name.cmp(&b.name));
-        let row = |r: &&Account| Row { name: r.name.clone(), id: r.id, shown: self.show_robot(r) };
-        Ok(page(self.request, robots.iter().map(row).collect()))
+        let rows = robots.into_iter().map(|robot| Row::new(&robot.name, robot.id, || self.show_robot(robot)));
+        Ok(page(self.request, rows.collect()))
     }
 
     fn create_robot(&mut self) -> Answer {

@@ -142,8 +142,8 @@ impl Call<'_> {
         self.allow("quota", "list")?;
         let wanted = self.request.query("reference_id").and_then(|id| id.parse::<u64>().ok());
         let projects = self.state.projects.values().filter(|p| wanted.is_none_or(|id| p.id == id));
-        let row = |id: u64| Row { name: String::new(), id, shown: self.quota_of(id) };
-        Ok(page(self.request, projects.map(|p| row(p.id)).collect()))
+        let rows = projects.map(|p| Row::new("", p.id, || self.quota_of(p.id)));
+        Ok(page(self.request, rows.collect()))
     }
 
     /// A quota has its project's number.
