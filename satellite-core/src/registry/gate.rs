@@ -109,3 +109,95 @@ async fn ask(gate: &dyn Gate, wish: Wish<'_>, headers: &HeaderMap) -> Result<(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::{
+        net::message::RequestBody,
+        registry::{Access, Metrics, Registry, Settings},
+        store::{Options, Store},
+    };
+
+    /// Writes down what it is asked, and says the same to all.
+    struct Porter {
+        asked: Mutex<Vec<String>>,
+        verdict: Verdict,
+    }
+
+    #[async_trait::async_trait]
+    impl Gate for Porter {
+        async fn admits(&self, wish: Wish<'_>, login: Option<Login>) -> Verdict {
+            let who = login.map_or_else(|| "-".into(), |l| format!("{}:{}", l.user, l.password));
+            let what = match wish {
+                Wish::Login => "login".into(),
+                Wish::Catalog => "catalog".into(),
+                Wish::Pull(r) => format!("pull {r}"),
+                Wish::Write(r) => format!("write {r}"),
+            };
+            self.asked.lock().unwrap().push(format!("{who} {what}"));
+            self.verdict.clone()
+        }
+    }
+
+    fn ask(verdict: Verdict, method: &str, target: &str) -> (u16, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        let porter = Arc::new(Porter { asked: Mutex::default(), verdict });
+        let registry =
+            Registry::new(store, Access::default(), Settings::default(), Arc::new(Metrics::default()))
+                .with_gate(porter.clone());
+        let request =
+            http::Request::builder().method(method).uri(target).header("authorization", "Basic dTpw");
+        let answer = smol::block_on(registry.answer(request.body(RequestBody::from_bytes("")).unwrap()));
+        (answer.status().as_u16(), porter.asked.lock().unwrap().clone())
+    }
+
+    #[test]
+    fn everything_is_asked_for_before_it_is_looked_up() {
+        let d = crate::oci::Digest::sha256(b"");
+        for (method, target, status, asked) in [
+            ("GET", "/v2/".into(), 200, &["u:p login"][..]),
+            ("GET", "/v2/_catalog".into(), 200, &["u:p catalog"]),
+            ("HEAD", "/v2/a/b/manifests/v1".into(), 404, &["u:p pull a/b"]),
+            ("GET", format!("/v2/a/b/blobs/{d}"), 404, &["u:p pull a/b"]),
+            ("GET", format!("/v2/a/b/referrers/{d}"), 200, &["u:p pull a/b"]),
+            ("PUT", "/v2/a/b/manifests/v1".into(), 400, &["u:p write a/b"]),
+            ("DELETE", "/v2/a/b/manifests/v1".into(), 404, &["u:p write a/b"]),
+            ("POST", "/v2/a/b/blobs/uploads/".into(), 202, &["u:p write a/b"]),
+            (
+                "POST",
+                format!("/v2/a/b/blobs/uploads/?mount={d}&from=c/d"),
+                202,
+                &["u:p write a/b", "u:p pull c/d"],
+            ),
+            ("POST", format!("/v2/a/b/blobs/uploads/?mount={d}"), 403, &["u:p write a/b"]),
+            ("GET", "/v2/a%2Fb/tags/list".into(), 404, &["u:p pull a/b"]),
+            ("GET", "/v2/a/b/manifests/v1?ns=x.example".into(), 404, &["u:p pull a/b"]),
+        ] {
+            assert_eq!(
+                ask(Verdict::Admitted, method, &target),
+                (status, asked.iter().map(ToString::to_string).collect()),
+                "{method} {target}"
+            );
+        }
+        for (verdict, status) in
+            [(Verdict::Unknown, 401), (Verdict::Denied, 403), (Verdict::Unavailable, 503)]
+        {
+            for (method, target) in
+                [("GET", "/v2/"), ("GET", "/v2/a/b/tags/list"), ("PUT", "/v2/a/b/manifests/v1")]
+            {
+                assert_eq!(ask(verdict.clone(), method, target).0, status, "{method} {target}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_login_shows_no_password() {
+        let login = Login { user: "u".into(), password: "hidden".into() };
+        assert!(!format!("{login:?}").contains("hidden"));
+    }
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod embedded;
+mod failures;
 mod harbor;
 mod plain;
 
