@@ -31,6 +31,8 @@ pub(super) struct Auth {
     base: Url,
     credentials: Credentials,
     freeze: Duration,
+    /// Whether one token is for everything, whatever scope a challenge names.
+    one_token: bool,
     state: Mutex<State>,
     /// Held while a token is fetched: many requests at once cost one token.
     fetching: async_lock::Mutex<()>,
@@ -97,12 +99,19 @@ impl Login {
 }
 
 impl Auth {
-    pub(super) fn new(host: &str, base: Url, credentials: Credentials, freeze: Duration) -> Self {
+    pub(super) fn new(
+        host: &str,
+        base: Url,
+        credentials: Credentials,
+        freeze: Duration,
+        one_token: bool,
+    ) -> Self {
         Self {
             host: host.to_string(),
             base,
             credentials,
             freeze,
+            one_token,
             state: Mutex::default(),
             fetching: async_lock::Mutex::new(()),
         }
@@ -156,7 +165,8 @@ impl Auth {
         let mut asked = scopes.clone();
         if let Some(bearer) = challenges.iter().find(|c| c.scheme == "bearer") {
             self.learn(bearer);
-            let wanted = Scopes::parse(bearer.get("scope").unwrap_or_default());
+            let scope = bearer.get("scope").filter(|_| !self.one_token);
+            let wanted = Scopes::parse(scope.unwrap_or_default());
             if !asked.covers(&wanted) && !login.widened {
                 // It wants more than we thought (RFC 6750 §3.1, `insufficient_scope`): worth another token.
                 login.widened = true;

@@ -153,7 +153,9 @@ impl Registry {
         // Parsed anew: a port that is the default of one scheme is not of the other.
         let base = if plain { Url::parse(&format!("http://{real}/")).map_err(|_| bad())? } else { https };
         let wire = Wire::new(client, options.user_agent.clone(), options.stall_timeout);
-        let auth = Auth::new(host, base.clone(), options.credentials.clone(), options.login_freeze);
+        let one_token = options.token_repository.is_some();
+        let auth =
+            Auth::new(host, base.clone(), options.credentials.clone(), options.login_freeze, one_token);
         let host = host.to_string();
         Ok(Self(Arc::new(Inner { host, base, options, wire, auth, etags: blob::Etags::default() })))
     }
