@@ -110,6 +110,9 @@ pub trait Central: Send + Sync {
     /// Absent is fine.
     async fn delete_robot(&self, id: &str) -> Result<()>;
 
+    /// The one of that name (without any prefix) that this server manages, if there is one.
+    async fn find_robot(&self, name: &str) -> Result<Option<RobotRow>>;
+
     /// Those that this server manages, to find what leaked.
     async fn list_robots(&self) -> Result<Vec<RobotRow>>;
 

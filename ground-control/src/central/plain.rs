@@ -86,6 +86,11 @@ impl Central for Plain {
         Ok(())
     }
 
+    /// None, as of the list.
+    async fn find_robot(&self, _name: &str) -> Result<Option<RobotRow>> {
+        Ok(None)
+    }
+
     /// None: nothing is made there that could be left behind.
     async fn list_robots(&self) -> Result<Vec<RobotRow>> {
         Ok(Vec::new())

@@ -220,8 +220,7 @@ impl Inner {
         };
         let mut gone: Vec<String> = entry.payload.iter().cloned().collect();
         if gone.is_empty() {
-            let all = self.central.list_robots().await?;
-            gone.extend(all.into_iter().filter(|r| is_of(&r.login, &entry.name)).map(|r| r.id));
+            gone.extend(self.central.find_robot(&entry.name).await?.map(|r| r.id));
         }
         for id in gone.iter().filter(|id| !ours.contains(*id)) {
             self.central.delete_robot(id).await?;
@@ -237,26 +236,10 @@ impl Inner {
     }
 }
 
-/// Whether a login is `<prefix>$<name>`.
-fn is_of(login: &str, name: &str) -> bool {
-    login.split_once('$').map_or(login, |(_, rest)| rest) == name
-}
-
 fn text(name: &str, value: &impl serde::Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|e| broken(name, &e))
 }
 
 fn broken(name: &str, e: &serde_json::Error) -> Failure {
     Failure::Central(Error::permanent("document", format!("{name}: {e}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_robot_is_found_by_its_whole_name() {
-        assert!(is_of("robot$sat1", "sat1") && is_of("sat1", "sat1"));
-        assert!(!is_of("robot$xsat1", "sat1") && !is_of("robot$sat1", "sat"));
-    }
 }

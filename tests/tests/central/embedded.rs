@@ -108,6 +108,8 @@ fn robots_are_records_made_once_narrowed_rotated_and_removed() {
         let rotated = central.rotate_robot(&made.id).await.unwrap();
         assert_ne!(rotated.secret, Some(secret));
         assert_eq!(central.list_robots().await.unwrap().len(), 1);
+        assert_eq!(central.find_robot("sat1").await.unwrap().unwrap().id, made.id);
+        assert_eq!(central.find_robot("sat2").await.unwrap(), None);
         central.delete_robot(&made.id).await.unwrap();
         central.delete_robot(&made.id).await.unwrap();
         assert_eq!(failure(central.rotate_robot(&made.id).await), ("not_found", false));

@@ -235,6 +235,10 @@ fn a_robot_may_pull_and_no_more_and_is_made_once() {
             .expect(200);
         let renamed = central.ensure_robot(&want("sat1", &["edge", "library"])).await.unwrap();
         assert_eq!((renamed.id, renamed.login.as_str()), (made.id.clone(), "bot-sat1"));
+        let found = central.find_robot("sat1").await.unwrap().unwrap();
+        assert_eq!((found.id, found.login.as_str()), (made.id.clone(), "bot-sat1"));
+        assert_eq!(central.find_robot("at1").await.unwrap(), None);
+        assert_eq!(central.find_robot("a--b,x=1").await.unwrap(), None);
         central.delete_robot(&made.id).await.unwrap();
         central.delete_robot(&made.id).await.unwrap();
         assert!(harbor.robots().is_empty());
@@ -295,6 +299,7 @@ fn robots_of_others_are_neither_taken_nor_listed() {
             ours.ensure_robot(&want(&format!("sat-{n}"), &["edge"])).await.unwrap();
         }
         assert_eq!(ours.list_robots().await.unwrap().len(), 205);
+        assert_eq!(ours.find_robot("sat1").await.unwrap(), None);
         let listed = theirs.list_robots().await.unwrap();
         assert_eq!(listed.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), [taken.id]);
     });

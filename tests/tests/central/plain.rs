@@ -2,9 +2,12 @@
 
 use crate::{STATE, failure, publishes, run, want};
 use ground_control::central::{Central, Health, Plain, PlainSettings};
+use satellite_core::net::Executor;
+use satellite_core::net::client::{ClientConfig, surf_client};
 use satellite_core::remote::Secret;
 use satellite_tests::registry::{Options, PASSWORD, Registry, USER};
 use satellite_tests::{has, skip};
+use std::sync::Arc;
 
 fn upstream(options: &Options) -> Option<Registry> {
     if Registry::available() && has("htpasswd") {
@@ -35,6 +38,25 @@ fn any_registry_takes_states_with_a_password_or_with_tokens() {
             publishes(&central).await;
         });
     }
+}
+
+#[test]
+fn a_private_authority_is_trusted_if_it_is_named_and_no_other() {
+    let Some(registry) = upstream(&Options { basic: true, tls: true, ..Options::default() }) else { return };
+    let url = format!("https://localhost:{}", registry.address().port());
+    run(async |client| {
+        let settings = PlainSettings { url: url.clone(), ..settings(&registry, PASSWORD) };
+        let stranger = Plain::new(settings.clone(), client).unwrap();
+        assert_eq!(failure(stranger.publish(STATE, b"{}", 1).await), ("untrusted", false));
+        assert!(matches!(stranger.health().await, Health::Away(_)));
+    });
+    let executor: Executor = Arc::new(smol::Executor::new());
+    let config = ClientConfig { extra_roots: vec![registry.certs().ca.clone()], ..ClientConfig::default() };
+    let client = surf_client(config, executor.clone()).unwrap();
+    smol::block_on(executor.run(async {
+        let settings = PlainSettings { url, ..settings(&registry, PASSWORD) };
+        publishes(&Plain::new(settings, client).unwrap()).await;
+    }));
 }
 
 #[test]

@@ -138,8 +138,11 @@ impl Central for Embedded {
         self.book.remove(id).await
     }
 
+    async fn find_robot(&self, name: &str) -> Result<Option<RobotRow>> {
+        Ok(self.book.by_login(&format!("{PREFIX}{name}")).await?.map(row))
+    }
+
     async fn list_robots(&self) -> Result<Vec<RobotRow>> {
-        let row = |r: RobotRecord| RobotRow { id: r.id, login: r.login, expires_at: r.expires_at };
         Ok(self.book.all().await?.into_iter().map(row).collect())
     }
 
@@ -165,6 +168,10 @@ impl Central for Embedded {
             Err(e) => Health::Ill(e.to_string()),
         }
     }
+}
+
+fn row(record: RobotRecord) -> RobotRow {
+    RobotRow { id: record.id, login: record.login, expires_at: record.expires_at }
 }
 
 fn now() -> i64 {

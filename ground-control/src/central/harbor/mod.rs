@@ -121,6 +121,10 @@ impl Central for Harbor {
         self.remove_robot(id).await
     }
 
+    async fn find_robot(&self, name: &str) -> Result<Option<RobotRow>> {
+        self.our_robot(name).await
+    }
+
     async fn list_robots(&self) -> Result<Vec<RobotRow>> {
         self.our_robots().await
     }

@@ -95,6 +95,10 @@ struct Change {
 }
 
 impl Found {
+    fn row(self) -> RobotRow {
+        RobotRow { id: self.id.to_string(), expires_at: self.expires(), login: self.name }
+    }
+
     /// Unix seconds; `None`: never.
     fn expires(&self) -> Option<i64> {
         (self.expires_at >= 0).then_some(self.expires_at)
@@ -301,6 +305,14 @@ impl Harbor {
         }
     }
 
+    pub(super) async fn our_robot(&self, name: &str) -> Result<Option<RobotRow>> {
+        if !is_robot_name(name) {
+            return Ok(None);
+        }
+        let found = self.robot_by_name(name).await?;
+        Ok(found.filter(|f| f.description == self.description).map(Found::row))
+    }
+
     pub(super) async fn our_robots(&self) -> Result<Vec<RobotRow>> {
         let mut rows = Vec::new();
         for page in 1..=MAX_PAGES {
@@ -312,11 +324,7 @@ impl Harbor {
             }
             let found: Vec<Found> = answer.json()?;
             let last = found.len() < PAGE;
-            rows.extend(found.into_iter().filter(|f| f.description == self.description).map(|f| RobotRow {
-                id: f.id.to_string(),
-                expires_at: f.expires(),
-                login: f.name,
-            }));
+            rows.extend(found.into_iter().filter(|f| f.description == self.description).map(Found::row));
             if last {
                 return Ok(rows);
             }
