@@ -108,7 +108,7 @@ impl Shared {
             match fault {
                 Fault::Down(part) => down.push(part),
                 Fault::Slow(by) => self.pause(by),
-                Fault::Status(status) => return Some(Reply::error(status, "UNKNOWN", "as it was told")),
+                Fault::Status(status) => return Some(Reply::error(status, code(status), "as it was told")),
                 Fault::Cut => return None,
                 Fault::CutAfter => cut = true,
                 Fault::Hang => {
@@ -165,6 +165,20 @@ impl Shared {
             return v2::answer(&mut self.state(), &who, request, postgres, is_down(Part::Registry));
         }
         api::answer(&mut self.state(), &who, request, down)
+    }
+}
+
+/// The code that Harbor answers with that status.
+fn code(status: u16) -> &'static str {
+    match status {
+        400 => "BAD_REQUEST",
+        401 => "UNAUTHORIZED",
+        403 => "FORBIDDEN",
+        404 => "NOT_FOUND",
+        409 => "CONFLICT",
+        412 => "PRECONDITION",
+        429 => "TOO_MANY_REQUEST",
+        _ => "UNKNOWN",
     }
 }
 

@@ -65,6 +65,24 @@ fn a_wrong_password_of_somebody_else_a_moment_ago_changes_nothing() {
 }
 
 #[test]
+fn a_401_that_passes_is_waited_out_everywhere() {
+    let harbor = standin::Harbor::start();
+    harbor.project("satellite", false);
+    run(async |client| {
+        let central = central(&harbor, client);
+        for n in 0..14 {
+            // Each call of a rotation and of a publication once, the token service's too.
+            harbor.fail_after(n, Fault::Status(401));
+            let made = central.ensure_robot(&want("sat1", &["satellite"])).await.unwrap();
+            central.rotate_robot(&made.id).await.unwrap();
+            central.publish(STATE, n.to_string().as_bytes(), i64::try_from(n).unwrap()).await.unwrap();
+            harbor.heal();
+        }
+        assert_eq!((harbor.robots().len(), harbor.artifacts().len()), (1, 1));
+    });
+}
+
+#[test]
 fn a_password_that_is_really_wrong_is_said_so_after_the_second_401() {
     let harbor = standin::Harbor::start();
     run(async |client| {

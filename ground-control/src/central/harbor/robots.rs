@@ -47,13 +47,21 @@ struct Found {
     description: String,
     #[serde(default)]
     disable: bool,
+    #[serde(default)]
     duration: i64,
+    /// -1: never, and so for those of old that do not say.
+    #[serde(default = "never")]
     expires_at: i64,
+    #[serde(default)]
     creation_time: String,
     #[serde(default)]
     permissions: Vec<Permission>,
     #[serde(flatten)]
     rest: Map<String, Value>,
+}
+
+fn never() -> i64 {
+    -1
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -357,4 +365,67 @@ impl Harbor {
 /// An id is a number, and goes into a path.
 fn number(id: &str) -> Result<i64> {
     id.parse().map_err(|_| Error::permanent("refused", format!("{id:?} is not the id of a robot in Harbor")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn found(change: &Value) -> Found {
+        let mut robot = json!({
+            "id": 7, "name": "robot$sat1", "level": "system", "duration": 30, "editable": true, "new": {"x": 1},
+            "creation_time": "2026-11-23T12:38:15.150Z", "expires_at": 1_798_029_495,
+            "permissions": [{"kind": "project", "namespace": "edge", "access": [
+                {"resource": "repository", "action": "pull"}]}],
+        });
+        robot.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        serde_json::from_value(robot).unwrap()
+    }
+
+    #[test]
+    fn a_life_is_counted_from_the_creation() {
+        let created = 1_795_437_495;
+        let robot = found(&json!({}));
+        assert_eq!((robot.created(), robot.expires()), (Some(created), Some(created + 30 * DAY)));
+        assert_eq!(robot.duration_for(30, created + 5), Some(30));
+        assert_eq!(robot.duration_for(30, created + 25 * DAY + 5), Some(55));
+        assert_eq!(robot.duration_for(30, created - 100 * DAY), Some(30), "a clock that went back");
+        let endless = found(&json!({"duration": -1, "expires_at": -1}));
+        assert_eq!((endless.created(), endless.expires()), (Some(created), None));
+        let bare: Found = serde_json::from_value(json!({"id": 1, "name": "robot$old"})).unwrap();
+        assert_eq!((bare.created(), bare.expires(), bare.is_right(&BTreeSet::new())), (None, None, true));
+    }
+
+    #[test]
+    fn rights_are_right_only_if_they_are_these_and_no_more() {
+        let edge = BTreeSet::from(["edge".to_string()]);
+        assert!(found(&json!({})).is_right(&edge));
+        assert!(!found(&json!({})).is_right(&BTreeSet::from(["edge".into(), "lib".into()])));
+        let with = |access: Value| {
+            found(&json!({"permissions": [{"kind": "project", "namespace": "edge", "access": access}]}))
+        };
+        for wrong in [
+            json!([]),
+            json!([{"resource": "repository", "action": "push"}]),
+            json!([{"resource": "repository", "action": "pull"}, {"resource": "artifact", "action": "read"}]),
+            json!([{"resource": "repository", "action": "pull", "effect": "deny"}]),
+        ] {
+            assert!(!with(wrong.clone()).is_right(&edge), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_update_sends_back_what_it_does_not_change() {
+        let deny = json!([{"kind": "project", "namespace": "edge", "access": [
+            {"resource": "repository", "action": "pull", "effect": "deny"}]}]);
+        let robot = found(&json!({"permissions": deny, "disable": true, "description": "ours"}));
+        let sent = robot.with(&Change { duration: Some(60), ..Change::default() });
+        assert_eq!((&sent["permissions"], &sent["new"]), (&deny, &json!({"x": 1})));
+        assert_eq!((&sent["duration"], &sent["disable"]), (&json!(60), &json!(true)));
+        assert_eq!((&sent["name"], &sent["level"]), (&json!("robot$sat1"), &json!("system")));
+        assert_eq!(sent["description"], "ours");
+        let sent = robot.with(&Change { enable: true, ..Change::default() });
+        assert_eq!((&sent["disable"], &sent["duration"]), (&json!(false), &json!(30)));
+    }
 }
