@@ -74,7 +74,7 @@ pub async fn check(
     }
     let (user, locked) = {
         let mut c = app.db.read().await?;
-        let locked = attempts::locked_until(&mut c, name).await?;
+        let locked = attempts::locked_until(&mut c, name, db::micros(app.settings.lockout)).await?;
         (users::by_name(&mut c, name).await?, locked)
     };
     let hash = user.as_ref().map(|u| u.password_hash.as_str());

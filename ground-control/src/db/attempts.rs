@@ -2,14 +2,16 @@
 
 use super::{Conn, Result, Sql, now};
 
-/// Until when a name is locked, if it is.
-pub async fn locked_until(c: &mut Conn, username: &str) -> Result<Option<i64>> {
+/// Until when a name is locked, if it is. No lock is longer than `lock` microseconds: what seems so was written before a
+/// clock went back.
+pub async fn locked_until(c: &mut Conn, username: &str, lock: i64) -> Result<Option<i64>> {
     let until: Option<i64> =
         Sql::new("SELECT COALESCE(locked_until, 0) FROM login_attempts WHERE username = $1")
             .bind(username)
             .one(c)
             .await?;
-    Ok(until.filter(|until| *until > now()))
+    let at = now();
+    Ok(until.filter(|until| *until > at && *until <= at.saturating_add(lock)))
 }
 
 /// Counts a failure; at the `limit`th the name is locked for `lock` microseconds. The count begins anew after a lock.
@@ -46,8 +48,10 @@ pub async fn hit(c: &mut Conn, name: &str, window: i64) -> Result<i64> {
     Sql::new(
         "INSERT INTO rate_windows (name, started_at, hits) VALUES ($1, $2, 1) \
          ON CONFLICT (name) DO UPDATE SET \
-         hits = CASE WHEN rate_windows.started_at <= $3 THEN 1 ELSE rate_windows.hits + 1 END, \
-         started_at = CASE WHEN rate_windows.started_at <= $3 THEN $2 ELSE rate_windows.started_at END \
+         hits = CASE WHEN rate_windows.started_at <= $3 OR rate_windows.started_at > $2 THEN 1 \
+           ELSE rate_windows.hits + 1 END, \
+         started_at = CASE WHEN rate_windows.started_at <= $3 OR rate_windows.started_at > $2 THEN $2 \
+           ELSE rate_windows.started_at END \
          RETURNING hits",
     )
     .bind(name)

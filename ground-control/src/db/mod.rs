@@ -91,7 +91,7 @@ impl Db {
                         // Acknowledged is durable: FULL syncs the log at every commit.
                         Dialect::Sqlite => {
                             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                             PRAGMA busy_timeout = 10000"
+                             PRAGMA busy_timeout = 10000; PRAGMA cache_size = -1024"
                         }
                         Dialect::Postgres => {
                             "SET statement_timeout = '25s'; SET idle_in_transaction_session_timeout = '30s'"
@@ -188,9 +188,12 @@ impl Db {
         (self.pool.size(), self.pool.num_idle())
     }
 
-    /// Ends all connections once they are idle.
+    /// Ends all connections once they are idle; those that are not within five seconds are cut with the process.
     pub async fn close(&self) {
-        self.pool.close().await;
+        futures_lite::future::or(self.pool.close(), async {
+            async_io::Timer::after(Duration::from_secs(5)).await;
+        })
+        .await;
     }
 }
 

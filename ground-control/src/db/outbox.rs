@@ -53,6 +53,10 @@ impl FromColumns for Entry {
     }
 }
 
+/// Nothing is ever scheduled further ahead than this, nor leased for longer: what seems so was written before a clock went
+/// back, and is due at once.
+const HORIZON: i64 = 420_000_000;
+
 /// How long a row is left to the request that put it, before a worker takes it.
 const GRACE: i64 = 3_000_000;
 
@@ -149,13 +153,15 @@ pub async fn claim(
     let mut sql = Sql::new("UPDATE outbox SET ");
     sql.push(
         "lease = ?, lease_until = ?, attempts = attempts + 1 WHERE id IN (SELECT id FROM outbox \
-         WHERE done_at IS NULL AND due_at <= ? AND (lease_until IS NULL OR lease_until < ?) \
-         ORDER BY due_at, id LIMIT ?",
+         WHERE done_at IS NULL AND (due_at <= ? OR due_at > ?) \
+         AND (lease_until IS NULL OR lease_until < ? OR lease_until > ?) ORDER BY due_at, id LIMIT ?",
         [
             Sql::value(lease),
             Sql::value(at.saturating_add(lease_us)),
             Sql::value(at),
+            Sql::value(at.saturating_add(HORIZON)),
             Sql::value(at),
+            Sql::value(at.saturating_add(HORIZON)),
             Sql::value(limit),
         ],
     );
@@ -178,13 +184,14 @@ pub async fn claim_one(
     let mut sql = Sql::new("UPDATE outbox SET ");
     sql.push(
         "lease = ?, lease_until = ?, attempts = attempts + 1 WHERE kind = ? AND name = ? AND done_at IS NULL \
-         AND (lease_until IS NULL OR lease_until < ?)",
+         AND (lease_until IS NULL OR lease_until < ? OR lease_until > ?)",
         [
             Sql::value(lease),
             Sql::value(at.saturating_add(lease_us)),
             Sql::value(kind),
             Sql::value(name),
             Sql::value(at),
+            Sql::value(at.saturating_add(HORIZON)),
         ],
     );
     sql.push(RETURNING, []);

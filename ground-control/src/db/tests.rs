@@ -62,13 +62,13 @@ fn five_failures_lock_and_a_lock_that_ran_out_counts_anew() {
         let (_dir, db) = fresh().await;
         let mut c = db.read().await.unwrap();
         for n in 1..=5 {
-            assert_eq!(attempts::locked_until(&mut c, "ops").await.unwrap(), None, "before failure {n}");
+            assert_eq!(attempts::locked_until(&mut c, "ops", 60_000_000).await.unwrap(), None, "before failure {n}");
             attempts::failed(&mut c, "ops", 5, 60_000_000).await.unwrap();
         }
-        assert!(attempts::locked_until(&mut c, "ops").await.unwrap().is_some());
+        assert!(attempts::locked_until(&mut c, "ops", 60_000_000).await.unwrap().is_some());
         Sql::new("UPDATE login_attempts SET locked_until = $1").bind(now() - 1).run(&mut c).await.unwrap();
         attempts::failed(&mut c, "ops", 5, 60_000_000).await.unwrap();
-        assert_eq!(attempts::locked_until(&mut c, "ops").await.unwrap(), None);
+        assert_eq!(attempts::locked_until(&mut c, "ops", 60_000_000).await.unwrap(), None);
     });
 }
 

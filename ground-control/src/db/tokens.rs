@@ -73,7 +73,7 @@ pub async fn claim(
 ) -> Result<bool> {
     let taken = Sql::new(
         "UPDATE tokens SET claimed_at = $2, claim = $3 WHERE id = $1 AND COALESCE(used_at, 0) = $4 \
-         AND (claimed_at IS NULL OR claimed_at < $5)",
+         AND (claimed_at IS NULL OR claimed_at < $5 OR claimed_at > $2)",
     )
     .bind(id)
     .bind(now())
