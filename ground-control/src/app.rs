@@ -8,7 +8,7 @@ use smol::channel::bounded;
 
 use crate::{
     audit::{Audit, Event},
-    auth::{self, Keys, Limits, Passwords, Refusal},
+    auth::{self, Directory, Keys, Limits, Passwords, Refusal},
     beats::Beats,
     central::{self, Central},
     db::Db,
@@ -29,6 +29,8 @@ pub struct App {
     pub keys: Keys,
     /// Hashes of users' passwords.
     pub passwords: Passwords,
+    /// Whose login it is, where each satellite has its own.
+    pub directory: Option<Directory>,
     /// Requests of satellites.
     pub limits: Limits,
     /// Heartbeats.

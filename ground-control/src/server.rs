@@ -23,7 +23,7 @@ use satellite_core::{
 use crate::{
     app::{App, Users},
     audit::Audit,
-    auth::{self, Keys, Limits, Passwords, SYSTEM_ADMIN, random_token},
+    auth::{self, Keys, Limits, Passwords, Reader, SYSTEM_ADMIN, random_token},
     beats::{self, Writer},
     central::{self, Central, Embedded, Harbor, HarborSettings, Health, Plain, PlainSettings},
     db::{self, Db, keys, users},
@@ -87,6 +87,7 @@ pub struct Ready {
     server: Server,
     stats: Arc<Stats>,
     writer: Writer,
+    reader: Reader,
     embedded: Option<Arc<Embedded>>,
     executor: Executor,
 }
@@ -121,22 +122,27 @@ pub async fn prepare(settings: Settings, executor: &Executor) -> Result<(Ready, 
     wait_for_central(&*central, settings.skip_central_check).await;
     let passwords = Passwords::new(keys.clone());
     let admin_password = first_admin(&db, &settings, &passwords).await?;
+    let (directory, reader) = auth::directory(db.clone());
+    // Where there are no robots many satellites have one login, which is not for looking up in crowds.
+    let shared = matches!(settings.central, CentralSettings::Plain { .. });
     let (beats, writer) = beats::queue(db.clone(), Arc::clone(&metrics));
     let outbox = Outbox::new(
         db.clone(),
         Arc::clone(&central),
         settings.robot_days,
+        settings.outbox_lease,
         executor.clone(),
         Arc::clone(&metrics),
     );
     let limits = ServerLimits {
         connections: settings.connections,
-        // A satellite that reports each 30 s keeps its connection.
-        header_time: Duration::from_secs(75),
+        // A connection kept from one heartbeat to the next costs more memory than a new one costs time.
+        header_time: settings.idle,
         buffer_bytes: 64 << 10,
         ..ServerLimits::default()
     };
     let app = Arc::new(App {
+        directory: (!shared).then_some(directory),
         limits: Limits::new(settings.satellite_limit),
         settings,
         db,
@@ -154,15 +160,16 @@ pub async fn prepare(settings: Settings, executor: &Executor) -> Result<(Ready, 
     let server = Server::new(listeners, Arc::new(service), limits, tls)?;
     let stats = server.stats();
     let urls = addresses.iter().map(|a| format!("{scheme}://{a}")).collect();
-    let ready = Ready { app, server, stats, writer, embedded, executor: executor.clone() };
+    let ready = Ready { app, server, stats, writer, reader, embedded, executor: executor.clone() };
     Ok((ready, News { urls, admin_password }))
 }
 
 impl Ready {
     /// Answers until `stop` is ready; then running answers end, and what was acknowledged is written.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { app, server, stats, writer, embedded, executor } = self;
+        let Self { app, server, stats, writer, reader, embedded, executor } = self;
         let writing = executor.spawn(writer.run());
+        let reading = executor.spawn(reader.run());
         let working = {
             let outbox = app.outbox.clone();
             executor.spawn(async move { outbox.work().await })
@@ -185,6 +192,7 @@ impl Ready {
             task.cancel().await;
         }
         writing.cancel().await;
+        reading.cancel().await;
         app.db.close().await;
     }
 }

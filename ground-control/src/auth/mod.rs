@@ -8,8 +8,10 @@
 //! | `login` | name and password against the database, with limits and lockout |
 //! | `user` | the extractors [`Session`] and [`SystemAdmin`] of the API's routes |
 //! | `satellite` | the extractor [`Satellite`] of the satellites' routes |
+//! | `directory` | whose login it is, looked up for many at once |
 //! | `limits` | requests of one satellite |
 
+mod directory;
 mod keyed;
 mod limits;
 mod login;
@@ -18,6 +20,7 @@ mod policy;
 mod satellite;
 mod user;
 
+pub use directory::{Directory, Reader, Unanswered, directory};
 pub use keyed::{Keys, equal, random_hex, random_token, sha256_hex, uuid};
 pub use limits::Limits;
 pub use login::{Refusal, check};

@@ -89,7 +89,12 @@ async fn by_secret(parts: &Parts, app: &Arc<App>, origin: &Origin) -> Result<Who
         return Err(refuse("Unauthorized"));
     };
     let digest = app.keys.digest("robot", &secret);
-    let callers = robots::callers(&mut *app.db.read().await?, &login).await?;
+    let callers = match &app.directory {
+        Some(directory) => {
+            directory.caller(login.clone()).await.map_err(|_| Error::away())?.into_iter().collect()
+        }
+        None => robots::callers(&mut *app.db.read().await?, &login).await?,
+    };
     let same = |kept: Option<&String>| kept.is_some_and(|kept| equal(kept, &digest));
     let valid = |c: &Caller| {
         same(c.secret_digest.as_ref())

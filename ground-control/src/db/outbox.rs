@@ -198,6 +198,17 @@ pub async fn claim_one(
     sql.one(c).await
 }
 
+/// Keeps a row for another `lease_us` microseconds.
+pub async fn renew(c: &mut Conn, entry: &Entry, lease: &str, lease_us: i64) -> Result<()> {
+    Sql::new("UPDATE outbox SET lease_until = $3 WHERE id = $1 AND lease = $2")
+        .bind(entry.id)
+        .bind(lease)
+        .bind(now().saturating_add(lease_us))
+        .run(c)
+        .await?;
+    Ok(())
+}
+
 /// Where a row stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {

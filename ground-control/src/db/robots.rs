@@ -88,8 +88,13 @@ impl FromColumns for Caller {
 
 macro_rules! caller {
     ($condition:literal) => {
+        caller!("", $condition)
+    };
+    ($first:literal, $condition:literal) => {
         concat!(
-            "SELECT s.id, s.name, s.standing, r.secret_digest, r.previous_digest, r.previous_until, r.expires_at, \
+            "SELECT ",
+            $first,
+            "s.id, s.name, s.standing, r.secret_digest, r.previous_digest, r.previous_until, r.expires_at, \
              r.used_at, COALESCE(r.refresh_wanted, 0), h.activity, h.state_digest, h.config_digest, \
              h.heartbeat_interval, h.images_hash, ps.digest, pc.digest \
              FROM satellites s LEFT JOIN robots r ON r.satellite_id = s.id \
@@ -106,6 +111,17 @@ macro_rules! caller {
 /// Whose robot has this login; two, if more than one have it.
 pub async fn callers(c: &mut Conn, login: &str) -> Result<Vec<Caller>> {
     Sql::new(caller!("r.login = $1 LIMIT 2")).bind(login).all(c).await
+}
+
+/// Whose robots have these logins, each of which is one satellite's: login and caller.
+pub async fn callers_of(c: &mut Conn, logins: &[&str]) -> Result<Vec<(String, Caller)>> {
+    // Few different statements, so that all stay prepared: powers of two, filled up with the last.
+    let Some(last) = logins.last() else { return Ok(Vec::new()) };
+    let size = logins.len().next_power_of_two();
+    let filled = logins.iter().chain(std::iter::repeat(last)).take(size);
+    let mut sql = Sql::new(caller!("r.login, ", "r.login IN "));
+    sql.push_rows(size, filled.map(|login| Sql::value(*login)));
+    sql.all(c).await
 }
 
 /// The satellite of this name, as a caller that showed a certificate.

@@ -62,7 +62,11 @@ fn five_failures_lock_and_a_lock_that_ran_out_counts_anew() {
         let (_dir, db) = fresh().await;
         let mut c = db.read().await.unwrap();
         for n in 1..=5 {
-            assert_eq!(attempts::locked_until(&mut c, "ops", 60_000_000).await.unwrap(), None, "before failure {n}");
+            assert_eq!(
+                attempts::locked_until(&mut c, "ops", 60_000_000).await.unwrap(),
+                None,
+                "before failure {n}"
+            );
             attempts::failed(&mut c, "ops", 5, 60_000_000).await.unwrap();
         }
         assert!(attempts::locked_until(&mut c, "ops", 60_000_000).await.unwrap().is_some());

@@ -70,6 +70,15 @@ impl Error {
         }
     }
 
+    /// 503: the database.
+    pub fn away() -> Self {
+        let message = "Service Unavailable: the database does not answer, try again";
+        Self {
+            retry_after: Some(Duration::from_secs(2)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+    }
+
     /// What exactly is wrong, for the header `Error-Detail`: the reference's messages often do not say.
     #[must_use]
     pub fn detail(mut self, detail: impl std::fmt::Display) -> Self {
@@ -123,8 +132,7 @@ impl From<db::Error> for Error {
         match e {
             db::Error::Away(_) => {
                 log::warn!("{e}");
-                let message = "Service Unavailable: the database does not answer, try again";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(Duration::from_secs(2))
+                Self::away()
             }
             _ => {
                 log::error!("{e}");

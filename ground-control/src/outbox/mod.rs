@@ -18,7 +18,7 @@
 mod steps;
 mod worker;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use event_listener::Event;
 use satellite_core::net::Executor;
@@ -98,6 +98,8 @@ struct Inner {
     db: Db,
     central: Arc<dyn Central>,
     robot_days: u32,
+    /// A row is somebody's for so long, unless renewed.
+    lease: Duration,
     executor: Executor,
     metrics: Arc<Metrics>,
     /// This process among those that share the database.
@@ -106,15 +108,17 @@ struct Inner {
 }
 
 impl Outbox {
-    /// Over `db` and `central`; robots live `robot_days`.
+    /// Over `db` and `central`; robots live `robot_days`, and what a process that died worked on is taken over after `lease`.
     pub fn new(
         db: Db,
         central: Arc<dyn Central>,
         robot_days: u32,
+        lease: Duration,
         executor: Executor,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let inner = Inner { db, central, robot_days, executor, metrics, owner: uuid(), wake: Event::new() };
+        let inner =
+            Inner { db, central, robot_days, lease, executor, metrics, owner: uuid(), wake: Event::new() };
         Self { inner: Arc::new(inner) }
     }
 

@@ -15,8 +15,6 @@ use crate::{
     db::{self, now, outbox},
 };
 
-/// A row is somebody's for so long; more than a step may take.
-const LEASE: Duration = Duration::from_secs(120);
 /// The longest that a step may take.
 const STEP: Duration = Duration::from_secs(90);
 /// How long a request waits for its own rows.
@@ -76,10 +74,11 @@ impl Outbox {
     }
 
     async fn run_one(&self, kind: Kind, name: &str) -> Outcome {
-        let lease = self.inner.lease();
+        let lease = self.inner.lease_name();
         let claimed = async {
             let mut tx = self.inner.db.begin().await?;
-            let entry = outbox::claim_one(&mut tx, kind.as_str(), name, &lease, db::micros(LEASE)).await?;
+            let entry =
+                outbox::claim_one(&mut tx, kind.as_str(), name, &lease, db::micros(self.inner.lease)).await?;
             tx.commit().await?;
             Ok::<_, db::Error>(entry)
         };
@@ -117,15 +116,16 @@ impl Outbox {
 }
 
 impl Inner {
-    fn lease(&self) -> String {
+    fn lease_name(&self) -> String {
         format!("{}/{}", self.owner, crate::auth::random_hex())
     }
 
     /// Takes some rows and does them side by side; how many.
     async fn round(self: &Arc<Self>) -> db::Result<usize> {
-        let lease = self.lease();
+        let lease = self.lease_name();
         let mut tx = self.db.begin().await?;
-        let entries = outbox::claim(&mut tx, self.db.dialect(), &lease, db::micros(LEASE), AT_ONCE).await?;
+        let entries =
+            outbox::claim(&mut tx, self.db.dialect(), &lease, db::micros(self.lease), AT_ONCE).await?;
         tx.commit().await?;
         let tasks: Vec<_> = entries
             .into_iter()
@@ -158,7 +158,7 @@ impl Inner {
             Timer::after(STEP).await;
             Err(Error::transient("timeout", format!("{} {}: no end in time", entry.kind, entry.name)).into())
         };
-        let done = or(self.step(&entry), late).await;
+        let done = or(self.step(&entry), or(late, self.renew(&entry, lease))).await;
         let (kind, name, attempts) = (entry.kind.as_str(), entry.name.as_str(), entry.attempts);
         let outcome = match done {
             Ok(()) => Outcome::Done,
@@ -188,6 +188,22 @@ impl Inner {
             log::warn!(kind, name; "the outbox cannot be written: {e}");
         }
         outcome
+    }
+
+    /// Keeps the row ours while we work on it. Never ends.
+    async fn renew<T>(&self, entry: &outbox::Entry, lease: &str) -> T {
+        loop {
+            Timer::after(self.lease / 3).await;
+            let renewed = async {
+                let mut tx = self.db.begin().await?;
+                outbox::renew(&mut tx, entry, lease, db::micros(self.lease)).await?;
+                tx.commit().await
+            };
+            if let Err(e) = renewed.await {
+                // Then another process may do the same at the same time, which does no harm.
+                log::warn!(kind = entry.kind.as_str(), name = entry.name.as_str(); "a lease was not renewed: {e}");
+            }
+        }
     }
 
     /// Somebody else does it already: waits for that.

@@ -141,6 +141,10 @@ pub struct Settings {
     pub token: Duration,
     /// How long a token may be exchanged once more if its secret was not used.
     pub token_retry: Duration,
+    /// What a process that died worked on at central is taken over after so long.
+    pub outbox_lease: Duration,
+    /// An idle connection is closed after so long, and so is one whose request's head does not come.
+    pub idle: Duration,
     /// A satellite unseen for longer is offline.
     pub offline_after: Duration,
     /// Do not wait for central to be well at the start.
@@ -211,6 +215,10 @@ impl Settings {
             },
             token: env.duration("TOKEN_DURATION", Duration::from_secs(24 * 3600))?,
             token_retry: env.duration("TOKEN_RETRY_WINDOW", Duration::from_secs(120))?,
+            outbox_lease: env
+                .duration("OUTBOX_LEASE", Duration::from_secs(30))?
+                .clamp(Duration::from_millis(300), Duration::from_secs(300)),
+            idle: env.duration("IDLE_TIMEOUT", Duration::from_secs(10))?,
             offline_after: env.duration("STALE_THRESHOLD", Duration::from_secs(3600))?,
             skip_central_check: env.flag("SKIP_HARBOR_HEALTH_CHECK", false)?,
             tls: tls(env)?,
@@ -219,7 +227,7 @@ impl Settings {
                 .then(|| env.get("SPIFFE_TRUST_DOMAIN").unwrap_or_else(|| "harbor-satellite.local".into())),
             satellite_limit: env.number("SATELLITE_REQUESTS_PER_MINUTE", 600)?,
             login_limit: env.number("LOGIN_FAILURES_PER_MINUTE", 10)?,
-            connections: env.number("MAX_CONNECTIONS", 15_000)?,
+            connections: env.number("MAX_CONNECTIONS", 4000)?,
             threads: env.number("THREADS", cores.min(4))?.clamp(1, 64),
             keep_history: env.duration("STATUS_RETENTION", Duration::from_secs(7 * 86_400))?,
             keep_audit: env.duration("AUDIT_RETENTION", Duration::from_secs(90 * 86_400))?,
