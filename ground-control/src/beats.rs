@@ -38,12 +38,12 @@ struct Job {
 /// The near end of the queue.
 #[derive(Clone)]
 pub struct Beats {
-    jobs: Sender<Job>,
+    jobs: Sender<Box<Job>>,
 }
 
 /// The far end: to be run by somebody.
 pub struct Writer {
-    jobs: Receiver<Job>,
+    jobs: Receiver<Box<Job>>,
     db: Db,
     metrics: Arc<Metrics>,
 }
@@ -67,7 +67,7 @@ impl Beats {
     /// Writes one, with others; done when it is committed.
     pub async fn write(&self, beat: Beat, change: Option<Change>) -> Result<(), Lost> {
         let (done, written) = bounded(1);
-        self.jobs.try_send(Job { beat, change, done }).map_err(|_| Lost::Full)?;
+        self.jobs.try_send(Box::new(Job { beat, change, done })).map_err(|_| Lost::Full)?;
         match written.recv().await {
             Ok(true) => Ok(()),
             _ => Err(Lost::Failed),
@@ -98,16 +98,16 @@ impl Writer {
                         let _ = job.done.try_send(true);
                     }
                 }
-                Err(e) => self.one_by_one(batch, &e).await,
+                Err(e) => self.one_by_one(&batch, &e).await,
             }
         }
     }
 
     /// One bad apple, such as a satellite that was deleted meanwhile, must not cost the others theirs.
-    async fn one_by_one(&self, batch: Vec<Job>, first: &db::Error) {
+    async fn one_by_one(&self, batch: &[Box<Job>], first: &db::Error) {
         let away = matches!(first, db::Error::Away(_));
         for job in batch {
-            let alone = std::slice::from_ref(&job);
+            let alone = std::slice::from_ref(job);
             let good = !away
                 && match self.write(alone).await {
                     Ok(()) => true,
@@ -123,9 +123,10 @@ impl Writer {
         }
     }
 
-    async fn write(&self, batch: &[Job]) -> db::Result<()> {
+    async fn write(&self, batch: &[Box<Job>]) -> db::Result<()> {
         let mut beats: Vec<Beat> = batch.iter().map(|job| job.beat.clone()).collect();
-        let mut changed: Vec<&Job> = batch.iter().filter(|job| job.change.is_some()).collect();
+        let mut changed: Vec<&Job> =
+            batch.iter().map(|job| &**job).filter(|job| job.change.is_some()).collect();
         changed.sort_by_key(|job| job.beat.satellite_id);
         let mut tx = self.db.begin().await?;
         heartbeats::write(&mut tx, &mut beats).await?;
