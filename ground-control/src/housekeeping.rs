@@ -29,11 +29,22 @@ const REST: i64 = 24 * 3600 * 1_000_000;
 /// Runs for ever.
 pub async fn keep(app: &Arc<App>, embedded: Option<&Embedded>) {
     let (mut swept, mut collected): (Option<Instant>, Instant) = (None, Instant::now());
+    let mut central = Health::Well;
     loop {
         if let Err(e) = count(app).await {
             log::warn!("the fleet could not be counted: {e}");
         }
-        app.metrics.central_up.set(i64::from(app.central.health().await == Health::Well));
+        let health = app.central.health().await;
+        app.metrics.central_up.set(i64::from(health == Health::Well));
+        if health != central {
+            if health == Health::Well {
+                log::info!("central is well again");
+                app.outbox.wake();
+            } else {
+                log::warn!("central is {health}: heartbeats are taken, changes wait in the outbox");
+            }
+            central = health;
+        }
         if let Err(e) = prolong(app).await {
             log::warn!("robots that expire could not be looked for: {e}");
         }

@@ -25,7 +25,7 @@ use crate::{
     audit::Audit,
     auth::{self, Keys, Limits, Passwords, Reader, SYSTEM_ADMIN, random_token},
     beats::{self, Writer},
-    central::{self, Central, Embedded, Harbor, HarborSettings, Health, Plain, PlainSettings},
+    central::{self, Central, Embedded, Harbor, HarborSettings, Plain, PlainSettings},
     db::{self, Db, keys, users},
     housekeeping,
     http::Service,
@@ -37,8 +37,6 @@ use crate::{
 
 /// How long a database server that is not there yet is waited for.
 const DATABASE: Duration = Duration::from_secs(60);
-/// How long central is waited for to be well.
-const CENTRAL: Duration = Duration::from_secs(20);
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -114,12 +112,16 @@ pub async fn prepare(settings: Settings, executor: &Executor) -> Result<(Ready, 
     if report.from != report.to {
         log::info!(from = report.from, to = report.to; "database tables brought up to date");
     }
+    if db.dialect() == db::Dialect::Sqlite {
+        let mut tx = db.begin().await?;
+        db::outbox::forget_leases(&mut tx).await?;
+        tx.commit().await?;
+    }
     let keys = shared_keys(&db, &settings).await?;
     let metrics = Arc::new(Metrics::new());
     let accounts = Arc::new(Users(OnceLock::new()));
     let url = settings.public_url.clone().unwrap_or_else(|| own_url(scheme, &addresses));
     let (central, embedded, registry) = central(&settings, &url, &db, &accounts, executor)?;
-    wait_for_central(&*central, settings.skip_central_check).await;
     let passwords = Passwords::new(keys.clone());
     let admin_password = first_admin(&db, &settings, &passwords).await?;
     let (directory, reader) = auth::directory(db.clone());
@@ -288,27 +290,6 @@ fn central(
             let registry = embedded.registry(Arc::clone(accounts) as Arc<dyn central::Accounts>, numbers);
             Ok((Arc::clone(&embedded) as Arc<dyn Central>, Some(embedded), Some(Arc::new(registry))))
         }
-    }
-}
-
-/// A central that is not well yet is waited for a little; then heartbeats are taken, and changes wait in the outbox.
-async fn wait_for_central(central: &dyn Central, skip: bool) {
-    if skip {
-        return;
-    }
-    let begun = std::time::Instant::now();
-    let mut pause = Duration::from_millis(200);
-    loop {
-        let health = central.health().await;
-        if health == Health::Well {
-            return;
-        }
-        if begun.elapsed() + pause > CENTRAL {
-            log::warn!("central is {health}: starting without it");
-            return;
-        }
-        async_io::Timer::after(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
     }
 }
 

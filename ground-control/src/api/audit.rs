@@ -1,6 +1,6 @@
 //! The audit log, asked.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use super::{Ctx, Refused};
 use crate::{
     auth::SystemAdmin,
     db::audit::{self, Filter},
-    http::{self, Answer, Error, PageQuery},
+    http::{self, Answer, Error, PageQuery, Query},
 };
 
 /// Which events.

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::{
-    extract::{Path, Query, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use satellite_core::fleet::{
@@ -18,7 +18,7 @@ use crate::{
     audit::{Event, changes},
     auth::Session,
     db::{self, configs, satellites},
-    http::{self, Answer, Error, Json, PageQuery},
+    http::{self, Answer, Error, Json, PageQuery, Path, Query},
     outbox::Kind,
 };
 

@@ -1,6 +1,6 @@
 //! Groups: what they want, and which labels choose their satellites.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use satellite_core::fleet::GroupState;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use crate::{
     auth::{Session, SystemAdmin},
     db::{self, Conn, groups, outbox, satellites},
     fleet::selector::Selector,
-    http::{self, Answer, Error, Json, LARGE, PageQuery, json as reply},
+    http::{self, Answer, Error, Json, LARGE, PageQuery, Path, Query, json as reply},
     outbox::Kind,
 };
 

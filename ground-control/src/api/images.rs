@@ -1,6 +1,6 @@
 //! Which satellites have an image, and which lack it.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,7 +10,7 @@ use crate::{
     auth::Session,
     db::{self, satellites, satellites::Filter},
     fleet::{health, reference::Parts},
-    http::{Answer, Error, PageQuery, json as reply, time},
+    http::{Answer, Error, PageQuery, Query, json as reply, time},
 };
 
 /// Rows of an answer, unless told otherwise.

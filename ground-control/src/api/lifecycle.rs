@@ -1,6 +1,6 @@
 //! What happens to a satellite between its registration and its end: labels, new tokens, suspension, new secrets.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::{
     auth::{Session, random_hex, sha256_hex},
     db::{self, robots, satellites, tokens},
     fleet::{health::Standing, selector},
-    http::{Answer, Error, Json, json as reply, time},
+    http::{Answer, Error, Json, Path, json as reply, time},
     outbox::Kind,
 };
 

@@ -1,6 +1,6 @@
 //! Which satellites are in which group.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use satellite_core::fleet::Name;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::{
     audit::Event,
     auth::Session,
     db::{groups, satellites},
-    http::{self, Answer, Error, Json, PageQuery, json as reply},
+    http::{self, Answer, Error, Json, PageQuery, Path, Query, json as reply},
     outbox::Kind,
 };
 

@@ -1,6 +1,6 @@
 //! The outbox, seen: what central has not got yet, and why.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::{
     audit::Event,
     auth::{Session, SystemAdmin},
     db::{self, outbox},
-    http::{self, Answer, Error, PageQuery, json as reply, time},
+    http::{self, Answer, Error, PageQuery, Query, json as reply, time},
     outbox::Kind,
 };
 

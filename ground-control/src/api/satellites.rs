@@ -1,6 +1,6 @@
 //! Satellites: who there is, and who comes and goes.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use satellite_core::fleet::{Name, StateKind};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::{
         health::{State as Health, Thresholds},
         selector::{self, Selector},
     },
-    http::{self, Answer, Error, Json, PageQuery, json as reply},
+    http::{self, Answer, Error, Json, PageQuery, Path, Query, json as reply},
     outbox::Kind,
 };
 

@@ -1,6 +1,6 @@
 //! How one satellite is: what it said, what it holds, what it lacks.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use satellite_core::fleet::StateKind;
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::{
         drift::{self, Want},
         health,
     },
-    http::{self, Answer, Error, PageQuery, json as reply, time},
+    http::{self, Answer, Error, PageQuery, Path, Query, json as reply, time},
 };
 
 /// Missing images that are told one by one.

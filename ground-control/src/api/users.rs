@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::{
-    extract::{Path, Query, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use crate::{
     audit::Event,
     auth::{self, ADMIN, SYSTEM_ADMIN, Session, SystemAdmin},
     db::{self, users},
-    http::{self, Answer, Error, Json, PageQuery, json as reply},
+    http::{self, Answer, Error, Json, PageQuery, Path, Query, json as reply},
 };
 
 fn absent() -> Error {

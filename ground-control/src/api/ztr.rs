@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, request::Parts};
@@ -24,13 +24,11 @@ use crate::{
     central::{Error as CentralError, Robot},
     db::{self, configs, micros, now, publications, robots, tokens, tokens::Token},
     fleet::health::Standing,
-    http::{Answer, Error, Origin, json as reply},
+    http::{Answer, Error, Origin, Path, json as reply},
     outbox::Kind,
     spiffe,
 };
 
-/// A claim whose process died lapses after so long.
-const CLAIM: i64 = 60_000_000;
 /// Without a key nothing is repeated so soon after: these are racers.
 const RACE: i64 = 3_000_000;
 /// How long the secret before is believed by this server after a new one was fetched and not used.
@@ -82,7 +80,9 @@ async fn by_token(app: &App, origin: &Origin, token: &str, key: Option<String>) 
     }
     let claim = uuid();
     let mut tx = app.db.begin().await?;
-    let taken = tokens::claim(&mut tx, found.id, &claim, found.used_at, now() - CLAIM).await?;
+    let taken =
+        tokens::claim(&mut tx, found.id, &claim, found.used_at, now() - micros(app.settings.token_claim))
+            .await?;
     tx.commit().await?;
     if !taken {
         return refuse("invalid_token", invalid()).await;
@@ -100,7 +100,7 @@ async fn by_token(app: &App, origin: &Origin, token: &str, key: Option<String>) 
             tx.commit().await
         };
         if let Err(e) = back.await {
-            log::warn!("a token's claim could not be given back, it lapses in a minute: {e}");
+            log::warn!("a token's claim could not be given back, it lapses by itself: {e}");
         }
     }
     given

@@ -16,7 +16,7 @@ use std::{
 
 use async_lock::{Mutex, MutexGuardArc};
 use sqlx::{
-    Any, AnyConnection, AnyPool, Executor,
+    Any, AnyConnection, AnyPool, Connection, Executor,
     any::{AnyPoolOptions, AnyRow},
     pool::PoolConnection,
 };
@@ -47,7 +47,11 @@ pub use error::{Error, Result};
 pub use sql::{Sql, like};
 
 /// For a connection out of the pool.
-const ACQUIRE: Duration = Duration::from_secs(10);
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// A connection that was idle for so long is asked whether it lives, before anybody relies on it.
+const DOUBT: Duration = Duration::from_secs(1);
+/// For the database's word that it is there.
+const PING: Duration = Duration::from_secs(3);
 
 /// Which database it is, for the few statements that differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +89,14 @@ impl Db {
             .idle_timeout(Duration::from_secs(300))
             .max_lifetime(Duration::from_secs(1800))
             .test_before_acquire(false)
+            .before_acquire(|connection, metadata| {
+                Box::pin(async move {
+                    if metadata.idle_for >= DOUBT {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     let setup = match dialect {
@@ -157,9 +169,16 @@ impl Db {
 
     /// Whether it answers.
     pub async fn ping(&self) -> Result<()> {
-        let mut connection = self.read().await?;
-        sqlx::query("SELECT 1").execute(&mut *connection).await?;
-        Ok(())
+        let ping = async {
+            let mut connection = self.read().await?;
+            sqlx::query("SELECT 1").execute(&mut *connection).await?;
+            Ok(())
+        };
+        let late = async {
+            async_io::Timer::after(PING).await;
+            Err(Error::Away(sqlx::Error::PoolTimedOut))
+        };
+        futures_lite::future::or(ping, late).await
     }
 
     /// A consistent copy of a SQLite database in a new file, while others write.

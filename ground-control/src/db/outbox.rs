@@ -198,6 +198,13 @@ pub async fn claim_one(
     sql.one(c).await
 }
 
+/// Nobody works on anything: for a database that one process owns, when that starts. Nor does anybody exchange a token.
+pub async fn forget_leases(c: &mut Conn) -> Result<()> {
+    Sql::new("UPDATE outbox SET lease = NULL, lease_until = NULL WHERE lease IS NOT NULL").run(c).await?;
+    Sql::new("UPDATE tokens SET claim = NULL, claimed_at = NULL WHERE claim IS NOT NULL").run(c).await?;
+    Ok(())
+}
+
 /// Keeps a row for another `lease_us` microseconds.
 pub async fn renew(c: &mut Conn, entry: &Entry, lease: &str, lease_us: i64) -> Result<()> {
     Sql::new("UPDATE outbox SET lease_until = $3 WHERE id = $1 AND lease = $2")

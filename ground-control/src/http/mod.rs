@@ -9,6 +9,7 @@ mod error;
 mod layer;
 mod origin;
 mod page;
+mod query;
 mod reply;
 mod service;
 
@@ -17,6 +18,7 @@ pub use error::Error;
 pub use layer::{not_allowed, not_found, observe};
 pub use origin::Origin;
 pub use page::{Page, PageQuery, stream};
+pub use query::{Path, Query};
 pub use reply::{NullInt32, NullInt64, NullString, NullTime, json, text, time};
 pub use service::Service;
 

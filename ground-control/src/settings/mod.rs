@@ -143,12 +143,12 @@ pub struct Settings {
     pub token_retry: Duration,
     /// What a process that died worked on at central is taken over after so long.
     pub outbox_lease: Duration,
+    /// A token's exchange whose process died may be tried again after so long.
+    pub token_claim: Duration,
     /// An idle connection is closed after so long, and so is one whose request's head does not come.
     pub idle: Duration,
     /// A satellite unseen for longer is offline.
     pub offline_after: Duration,
-    /// Do not wait for central to be well at the start.
-    pub skip_central_check: bool,
     /// HTTPS.
     pub tls: Option<TlsSettings>,
     /// The trust domain of SPIFFE ids, where certificates name satellites.
@@ -216,11 +216,11 @@ impl Settings {
             token: env.duration("TOKEN_DURATION", Duration::from_secs(24 * 3600))?,
             token_retry: env.duration("TOKEN_RETRY_WINDOW", Duration::from_secs(120))?,
             outbox_lease: env
-                .duration("OUTBOX_LEASE", Duration::from_secs(30))?
+                .duration("OUTBOX_LEASE", Duration::from_secs(15))?
                 .clamp(Duration::from_millis(300), Duration::from_secs(300)),
+            token_claim: env.duration("TOKEN_CLAIM", Duration::from_secs(60))?,
             idle: env.duration("IDLE_TIMEOUT", Duration::from_secs(10))?,
             offline_after: env.duration("STALE_THRESHOLD", Duration::from_secs(3600))?,
-            skip_central_check: env.flag("SKIP_HARBOR_HEALTH_CHECK", false)?,
             tls: tls(env)?,
             spiffe_domain: env
                 .flag("SPIFFE_SERVER_ENABLED", false)?
