@@ -35,7 +35,7 @@ pub struct Options {
     pub platforms: PlatformSet,
     /// Whether what is about an image (referrers, cosign's tags) comes with it.
     pub referrers: bool,
-    /// Blobs fetched at once.
+    /// Blobs fetched at once; of small ones four times as many.
     pub concurrency: usize,
 }
 

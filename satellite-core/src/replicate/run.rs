@@ -28,6 +28,9 @@ use crate::{
 
 /// Images whose manifests are read at once.
 const DISCOVERIES: usize = 4;
+/// Bytes up to which a blob costs more for the way to and fro than for itself: of those more are fetched at once.
+const SMALL: u64 = 256 << 10;
+const SMALL_AT_ONCE: usize = 4;
 /// Between two events of progress of one blob.
 const PROGRESS: Duration = Duration::from_millis(100);
 
@@ -187,6 +190,7 @@ impl Replicator {
         });
         report.present = plan.present.1;
         let places = Arc::new(Semaphore::new(options.concurrency.max(1)));
+        let small_places = Arc::new(Semaphore::new(options.concurrency.max(1) * SMALL_AT_ONCE));
         let totals = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
         let tasks: Vec<_> = plan
             .transfers
@@ -204,6 +208,7 @@ impl Replicator {
                         Arc::new(upstream) as Arc<dyn Source>
                     })
                     .collect();
+                let places = if t.size <= SMALL { &small_places } else { &places };
                 let (engine, places, sink, totals) =
                     (self.engine.clone(), places.clone(), sink.clone(), totals.clone());
                 let images = t.images.clone();

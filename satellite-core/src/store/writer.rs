@@ -164,13 +164,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes the next bytes. They are held (256 KiB at most) until a batch is full or a second has passed.
+    /// Takes the next bytes. They are held (256 KiB at most; 32 KiB while somebody follows) until a batch is full or a
+    /// second has passed.
     pub async fn append(&mut self, piece: Bytes) -> Result<()> {
         self.gathered += piece.len();
         self.batch.push(piece);
         if self.gathered >= BATCH
             || self.last_checkpoint.elapsed() >= CHECKPOINT_TIME
-            || self.arrival.is_some() && self.gathered >= HASH_INLINE
+            || self.is_followed() && self.gathered >= HASH_INLINE
         {
             self.flush().await?;
             if self.written - self.checkpointed >= CHECKPOINT_BYTES
@@ -180,6 +181,11 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody waits for what comes: such get it in smaller pieces, sooner.
+    fn is_followed(&self) -> bool {
+        self.arrival.as_ref().is_some_and(|arrival| arrival.is_followed())
     }
 
     /// Writes what is gathered and sends it to be hashed.
@@ -243,7 +249,7 @@ impl Writer {
         let (file, path, mut ck) = (self.file.clone(), self.path.clone(), ck);
         // What a client follows, or may soon ask for, is read again: only what is long past is dropped.
         let past = self.written.saturating_sub(KEEP_CACHED);
-        let past = if self.arrival.as_ref().is_some_and(|a| a.is_followed()) { 0 } else { past };
+        let past = if self.is_followed() { 0 } else { past };
         let sync = move || {
             file.sync_data().at("sync", &path)?;
             ck.save(&checkpoint, true)?;
