@@ -203,8 +203,11 @@ impl Inner {
         for (algorithm, digit) in slices().skip_while(|s| first.is_some_and(|f| f != *s)) {
             let (blobs, strays) = self.files.slice(algorithm, digit)?;
             for path in strays {
-                if mend != Mend::Nothing {
-                    self.put_aside(&path)?;
+                // One that cannot be moved (a mount, say) keeps nobody from reading the rest.
+                if mend != Mend::Nothing
+                    && let Err(e) = self.put_aside(&path)
+                {
+                    log::warn!("{e}");
                 }
                 visit(None, 0, Some(Finding::StrayFile { path: path.display().to_string() }));
             }

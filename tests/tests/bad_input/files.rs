@@ -35,7 +35,7 @@ fn path_of(store: &Store, digest: &str) -> PathBuf {
 }
 
 #[test]
-fn foreign_files_and_links_in_the_store_are_left_alone_and_never_served() {
+fn foreign_files_and_links_in_the_store_are_never_served_and_never_lost() {
     let dir = Dir::new();
     let (store, images) = stocked(&dir.join("s"));
     let hex = |letter: &str| letter.repeat(64);
@@ -60,13 +60,18 @@ fn foreign_files_and_links_in_the_store_are_left_alone_and_never_served() {
     }
     drop(server);
     all_there(&store, &images);
-    for kept in [
-        store.dir().join("lost+found"),
-        store.dir().join("README"),
-        blobs.join("README"),
-        blobs.join("lost+found"),
-    ] {
+    for kept in [store.dir().join("lost+found"), store.dir().join("README"), blobs.join("lost+found")] {
         assert!(kept.exists(), "{} is gone", kept.display());
+    }
+    // What has no business among the blobs is where it was, or set aside by the scrub.
+    let aside = std::fs::read_dir(store.dir().join(".satellite/quarantine")).unwrap().flatten();
+    let aside: Vec<_> = aside.map(|entry| entry.path()).collect();
+    for name in ["README", ".hidden", "abc"] {
+        let found = aside.iter().chain([&blobs.join(name)]).any(|path| {
+            path.to_string_lossy().ends_with(name)
+                && std::fs::read(path).is_ok_and(|text| text == b"not ours")
+        });
+        assert!(found, "{name} is lost");
     }
     assert!(Path::new("/etc/passwd").exists());
 }
