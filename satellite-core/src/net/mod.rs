@@ -10,6 +10,8 @@ pub mod client;
 pub mod message;
 #[cfg(feature = "serve")]
 pub mod server;
+#[cfg(feature = "serve")]
+mod woken;
 
 /// Where the tasks of connections run. Its owner drives it, e.g. `smol::block_on(ex.run(main))`;
 /// the library starts no threads for it.

@@ -118,6 +118,12 @@ impl Outgoing {
     }
 }
 
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.shared.answered();
+    }
+}
+
 impl Body for Outgoing {
     type Data = Data;
     type Error = io::Error;

@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -17,7 +17,6 @@ use futures_lite::future::or;
 use http::{Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use smol::channel::Receiver;
-use smol_hyper::rt::SmolTimer;
 
 use super::{
     Limits, Stats, TlsAcceptor,
@@ -47,6 +46,9 @@ pub(super) struct Shared {
     unread: AtomicBool,
     /// When the handler was last given something to do; `None` while it waits for the client.
     turn: Mutex<Option<Instant>>,
+    /// Requests whose head has come, and answers that have ended.
+    requests: AtomicUsize,
+    answers: AtomicUsize,
 }
 
 impl Shared {
@@ -63,16 +65,25 @@ impl Shared {
         *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = handler.then(Instant::now);
     }
 
+    /// Which request's head is being waited for; `None` while one is being answered.
+    pub(super) fn awaited(&self) -> Option<usize> {
+        let requests = self.requests.load(Relaxed);
+        (self.answers.load(Relaxed) == requests).then_some(requests)
+    }
+
+    pub(super) fn answered(&self) {
+        self.answers.fetch_add(1, Relaxed);
+    }
+
     fn since(&self) -> Instant {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Instant::now)
     }
 }
 
-/// hyper's settings for `limits`.
+/// hyper's settings for `limits`. Heads are timed by [`Io`], at one timer a connection instead of one a request.
 pub(super) fn http(limits: &Limits) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.timer(SmolTimer::new())
-        .header_read_timeout(limits.header_time)
+    http.header_read_timeout(None)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.buffer_bytes.max(8 << 10));
     if limits.headers != Limits::default().headers {
@@ -130,8 +141,10 @@ async fn converse(
         tls: common.tls.is_some(),
         unread: AtomicBool::new(false),
         turn: Mutex::new(None),
+        requests: AtomicUsize::new(0),
+        answers: AtomicUsize::new(0),
     });
-    let io = Io::new(socket, Arc::clone(&shared), Watch::new(common.limits.body_idle));
+    let io = Io::new(socket, Arc::clone(&shared), &common.limits);
     let service = service_fn(move |request| {
         let (common, shared, certificate) = (Arc::clone(common), Arc::clone(&shared), certificate.clone());
         async move { Ok::<_, Infallible>(answer(&common, &shared, address, certificate, request).await) }
@@ -155,6 +168,7 @@ async fn answer(
     certificate: Option<ClientCertificate>,
     request: Request<Incoming>,
 ) -> Response<Outgoing> {
+    shared.requests.fetch_add(1, Relaxed);
     shared.set_turn(true);
     shared.set_unread(false);
     let stall = || Watch::new(common.limits.body_idle);

@@ -26,7 +26,7 @@ use futures_lite::future::{or, yield_now};
 use smol::channel::bounded;
 
 use self::connection::Common;
-use super::{Executor, message::Handler};
+use super::{Executor, message::Handler, woken::Woken};
 
 mod body;
 mod connection;
@@ -119,7 +119,7 @@ impl Server {
                 }
                 Poll::Pending
             });
-            or(stop, all).await;
+            Woken::new(or(stop, all)).await;
         }
         drop((running, busy));
         let _: Result<Infallible, _> = all_done.recv().await;

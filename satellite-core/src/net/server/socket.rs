@@ -1,5 +1,5 @@
 //! A socket as hyper sees it: reads straight into hyper's buffer, writes with files by `sendfile`, and gives up on
-//! a client that takes nothing.
+//! a client that takes nothing, or sends no request.
 
 use std::{
     io::{self, IoSlice},
@@ -15,7 +15,7 @@ use futures_rustls::server::TlsStream;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
-use super::{connection::Shared, linger::Linger, sendfile::is_stand_in, watch::Watch};
+use super::{Limits, connection::Shared, linger::Linger, sendfile::is_stand_in, watch::Watch};
 
 /// Bytes sent before other connections get their turn, however fast this client is: a third of a millisecond.
 const TURN: usize = 1 << 20;
@@ -33,15 +33,34 @@ pub(super) struct Io {
     socket: Socket,
     shared: Arc<Shared>,
     stall: Watch,
+    /// For the next request's head to come whole, and for which one that is.
+    head: Watch,
+    awaited: Option<usize>,
     turn: usize,
     /// The socket took less than it was offered.
     full: bool,
+    /// The socket had less than there was room for: it has nothing now, and reading only says so.
+    empty: bool,
     linger: Option<Linger>,
 }
 
 impl Io {
-    pub(super) fn new(socket: Socket, shared: Arc<Shared>, stall: Watch) -> Self {
-        Self { socket, shared, stall, turn: 0, full: false, linger: None }
+    pub(super) fn new(socket: Socket, shared: Arc<Shared>, limits: &Limits) -> Self {
+        let (stall, head) = (Watch::new(limits.body_idle), Watch::new(limits.header_time));
+        Self { socket, shared, stall, head, awaited: None, turn: 0, full: false, empty: false, linger: None }
+    }
+
+    /// Nothing to read: the error if the head that is waited for takes too long, its beginning included.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let awaited = self.shared.awaited();
+        if awaited != self.awaited {
+            self.awaited = awaited;
+            self.head.progress();
+        }
+        if awaited.is_none() {
+            return Poll::Pending;
+        }
+        self.head.poll_blocked(cx).map(Err)
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -113,26 +132,37 @@ impl Read for Io {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.socket {
+        let this = &mut *self;
+        match &mut this.socket {
             Socket::Plain(socket) => loop {
+                if this.empty {
+                    match socket.poll_readable(cx) {
+                        Poll::Ready(ready) => ready?,
+                        Poll::Pending => return this.poll_patience(cx),
+                    }
+                    this.empty = false;
+                }
                 // SAFETY: `read` writes to the space and never de-initialises it.
                 match rustix::io::read(&*socket, unsafe { buf.as_mut() }) {
-                    Ok((read, _)) => {
+                    Ok((read, room)) => {
                         let n = read.len();
+                        this.empty = n > 0 && !room.is_empty();
                         // SAFETY: so many bytes at its front were just written.
                         unsafe { buf.advance(n) };
                         break;
                     }
                     Err(rustix::io::Errno::INTR) => {}
-                    Err(rustix::io::Errno::AGAIN) => ready!(socket.poll_readable(cx))?,
+                    Err(rustix::io::Errno::AGAIN) => this.empty = true,
                     Err(e) => return Poll::Ready(Err(e.into())),
                 }
             },
             Socket::Tls(tls) => {
                 let mut record = [0; RECORD];
                 let most = buf.remaining().min(RECORD);
-                let n = ready!(Pin::new(tls).poll_read(cx, &mut record[..most]))?;
-                buf.put_slice(&record[..n]);
+                match Pin::new(tls).poll_read(cx, &mut record[..most]) {
+                    Poll::Ready(n) => buf.put_slice(&record[..n?]),
+                    Poll::Pending => return this.poll_patience(cx),
+                }
             }
         }
         Poll::Ready(Ok(()))

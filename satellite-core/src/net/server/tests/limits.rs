@@ -28,11 +28,26 @@ fn half_a_head_and_silence_are_closed() {
             client.answer(false).whole(200);
         }
         let begun = Instant::now();
-        // hyper may say 408 first.
         let mut rest = Vec::new();
         client.0.read_to_end(&mut rest).unwrap();
         assert!(begun.elapsed() < PATIENCE / 2, "{text:?}");
     }
+}
+
+#[test]
+fn a_head_that_trickles_is_cut_and_a_connection_that_is_used_is_not() {
+    let server = impatient(10);
+    let mut slow = server.connect();
+    slow.send("GET /bytes/10 HTTP/1.1\r\nhost: h\r\nx-long: ");
+    let mut used = server.connect();
+    // Several times as long as a head may take. The pauses are what is tested, they synchronise nothing.
+    for _ in 0..20 {
+        used.send("GET /bytes/10 HTTP/1.1\r\nhost: h\r\n\r\n");
+        used.answer(false).whole(200);
+        let _ = slow.0.get_mut().write_all(b"x");
+        std::thread::sleep(SHORT / 5);
+    }
+    slow.assert_closed();
 }
 
 #[test]
