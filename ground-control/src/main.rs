@@ -1,14 +1,12 @@
 //! `ground-control`: the fleet server.
 
-mod memory;
-
 use std::process::ExitCode;
 
 use clap::Parser;
 use ground_control::cli::{self, Args};
 
 fn main() -> ExitCode {
-    memory::give_back();
+    satellite_core::memory::give_back(1 << 20);
     let args = Args::parse();
     cli::logger(&args);
     cli::run(args)

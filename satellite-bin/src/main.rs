@@ -16,6 +16,7 @@ mod registries;
 mod signals;
 
 fn main() -> ExitCode {
+    satellite_core::memory::give_back(512 << 10);
     let args = cli::Args::parse();
     logger(&args);
     match cli::run(args) {

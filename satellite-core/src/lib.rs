@@ -33,6 +33,7 @@ pub mod fleet;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod memory;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod oci;
