@@ -176,8 +176,19 @@ impl Ready {
             let outbox = app.outbox.clone();
             executor.spawn(async move { outbox.work().await })
         };
+        let filing = {
+            let embedded = embedded.clone();
+            executor.spawn(async move {
+                while let Some(embedded) = &embedded {
+                    async_io::Timer::after(Duration::from_secs(1)).await;
+                    if let Err(e) = embedded.refresh().await {
+                        log::error!("the embedded registry's index.json could not be written: {e}");
+                    }
+                }
+            })
+        };
         let keeping = {
-            let app = Arc::clone(&app);
+            let (app, embedded) = (Arc::clone(&app), embedded.clone());
             executor.spawn(async move { housekeeping::keep(&app, embedded.as_deref()).await })
         };
         let counting = {
@@ -190,11 +201,16 @@ impl Ready {
             })
         };
         server.run(&executor, stop).await;
-        for task in [working, keeping, counting] {
+        for task in [working, keeping, counting, filing] {
             task.cancel().await;
         }
         writing.cancel().await;
         reading.cancel().await;
+        if let Some(embedded) = &embedded
+            && let Err(e) = embedded.refresh().await
+        {
+            log::error!("the embedded registry's index.json could not be written: {e}");
+        }
         app.db.close().await;
     }
 }

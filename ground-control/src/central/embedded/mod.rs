@@ -64,6 +64,15 @@ impl Embedded {
         self.store.gc(None).await.map(drop).map_err(|e| states::at_store(&e))
     }
 
+    /// Brings the store's `index.json` up to date, from which a lost index is rebuilt; does nothing if nothing changed. For
+    /// the server to call every second, and when it stops.
+    ///
+    /// # Errors
+    /// `store`.
+    pub async fn refresh(&self) -> Result<()> {
+        self.store.refresh_layout().await.map(drop).map_err(|e| states::at_store(&e))
+    }
+
     async fn write(&self, mut record: RobotRecord, secret: Option<Secret>) -> Result<Robot> {
         if let Some(secret) = &secret {
             record.secret_digest = digest(secret.expose());

@@ -1,222 +1,18 @@
-//! Commands that call a running server.
+//! What each command asks of the server, and how its answer is shown.
 
-use std::path::PathBuf;
-
-use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use surf::http::Method;
 
 use super::{
+    Audit, Configs, Groups, Images, Outbox, Satellites,
+    table::{Column, labels, line, list, show, table, text},
+};
+use crate::cli::{
     Failure, Result,
     client::{Api, Server, part},
 };
 
-#[derive(Subcommand)]
-pub(super) enum Fleet {
-    /// Begin a session: prints a token for GROUND_CONTROL_TOKEN
-    Login(Plain),
-    /// Satellites: list, show, register, labels, tokens, suspend, revoke
-    Satellites(With<Satellites>),
-    /// Groups: list, show, apply, delete, members, labels that choose them
-    Groups(With<Groups>),
-    /// Configurations: list, show, create, patch, delete, assign
-    Configs(With<Configs>),
-    /// Which satellites hold or lack an image
-    Images(With<Images>),
-    /// What the registry has not got yet, and why
-    Outbox(With<Outbox>),
-    /// Who did what
-    Audit(With<Audit>),
-}
-
-#[derive(Args)]
-pub(super) struct Plain {
-    #[command(flatten)]
-    server: Server,
-}
-
-#[derive(Args)]
-pub(super) struct With<T: Subcommand> {
-    #[command(flatten)]
-    server: Server,
-    #[command(subcommand)]
-    what: Option<T>,
-}
-
-#[derive(Subcommand)]
-pub(super) enum Satellites {
-    /// List them
-    List {
-        /// Labels, as site=berlin,env!=test
-        #[arg(long, short = 'l')]
-        selector: Option<String>,
-        /// Only of this group
-        #[arg(long)]
-        group: Option<String>,
-        /// pending, online, stale, offline, suspended or revoked
-        #[arg(long)]
-        state: Option<String>,
-        /// Part of the name
-        #[arg(long)]
-        q: Option<String>,
-        /// Only those that run other digests than they should
-        #[arg(long)]
-        drifted: bool,
-    },
-    /// What one should run and runs, holds and lacks
-    Show { name: String },
-    /// Register one; prints its one-time token
-    Register {
-        name: String,
-        /// Its configuration
-        #[arg(long)]
-        config: String,
-        /// Its groups
-        #[arg(long = "group")]
-        groups: Vec<String>,
-        /// Labels, as site=berlin
-        #[arg(long = "label")]
-        labels: Vec<String>,
-    },
-    /// Issue a new one-time token
-    Token { name: String },
-    /// Set labels (site=berlin) or remove them (site-)
-    Label {
-        name: String,
-        #[arg(required = true)]
-        labels: Vec<String>,
-    },
-    /// Refuse its heartbeats, and let it pull no images
-    Suspend { name: String },
-    /// End that
-    Resume { name: String },
-    /// Delete its robot account and tokens; a new token brings it back
-    Revoke { name: String },
-    /// Ask it to fetch a new secret
-    Rotate { name: String },
-    /// What it holds
-    Images { name: String },
-    /// What changed
-    History { name: String },
-    /// Remove it
-    Delete { name: String },
-}
-
-#[derive(Subcommand)]
-pub(super) enum Groups {
-    /// List them
-    List,
-    /// What one wants
-    Show { name: String },
-    /// Make one, or replace what it wants, from JSON: {"group":…,"artifacts":[…]}; - is standard input
-    Apply { file: PathBuf },
-    /// Its satellites
-    Members { name: String },
-    /// Put a satellite into it
-    Add { name: String, satellite: String },
-    /// Take a satellite out
-    Remove { name: String, satellite: String },
-    /// Let labels choose its satellites; without a selector none do
-    Select { name: String, selector: Option<String> },
-    /// Remove it
-    Delete { name: String },
-}
-
-#[derive(Subcommand)]
-pub(super) enum Configs {
-    /// List them
-    List,
-    /// Print one
-    Show { name: String },
-    /// Make one from JSON: {"app_config":…}; - is standard input
-    Create { name: String, file: PathBuf },
-    /// Change one by a JSON merge patch; - is standard input
-    Patch { name: String, file: PathBuf },
-    /// Give a satellite its configuration
-    Assign { name: String, satellite: String },
-    /// Remove one
-    Delete { name: String },
-}
-
-#[derive(Subcommand)]
-pub(super) enum Images {
-    /// Satellites that lack it
-    Lacking {
-        reference: String,
-        /// Only satellites whose groups want it
-        #[arg(long)]
-        wanted: bool,
-    },
-    /// Satellites that hold it
-    Holding { reference: String },
-}
-
-#[derive(Subcommand)]
-pub(super) enum Outbox {
-    /// List what waits
-    List {
-        /// pending, failing, done or all
-        #[arg(long, default_value = "pending")]
-        state: String,
-    },
-    /// Try it now
-    Retry {
-        /// Look after what is in line, too
-        #[arg(long)]
-        all: bool,
-    },
-}
-
-#[derive(Subcommand)]
-pub(super) enum Audit {
-    /// Events, newest first
-    List {
-        #[arg(long)]
-        actor: Option<String>,
-        #[arg(long)]
-        resource: Option<String>,
-        #[arg(long = "type")]
-        event_type: Option<String>,
-        /// From this time on, RFC 3339
-        #[arg(long)]
-        since: Option<String>,
-    },
-}
-
-impl Fleet {
-    pub(super) fn run(self) -> Result<()> {
-        match self {
-            Self::Login(Plain { server }) => login(&server),
-            Self::Satellites(With { server, what }) => {
-                let list =
-                    Satellites::List { selector: None, group: None, state: None, q: None, drifted: false };
-                let what = what.unwrap_or(list);
-                server.call(async |api| satellites(api, server.json, what).await)
-            }
-            Self::Groups(With { server, what }) => {
-                server.call(async |api| groups(api, server.json, what.unwrap_or(Groups::List)).await)
-            }
-            Self::Configs(With { server, what }) => {
-                server.call(async |api| configs(api, server.json, what.unwrap_or(Configs::List)).await)
-            }
-            Self::Images(With { server, what }) => {
-                let what = what
-                    .ok_or_else(|| Failure::usage("images lacking REFERENCE, or images holding REFERENCE"))?;
-                server.call(async |api| images(api, server.json, what).await)
-            }
-            Self::Outbox(With { server, what }) => {
-                let what = what.unwrap_or(Outbox::List { state: "pending".into() });
-                server.call(async |api| outbox(api, server.json, what).await)
-            }
-            Self::Audit(With { server, what }) => {
-                let list = Audit::List { actor: None, resource: None, event_type: None, since: None };
-                server.call(async |api| audit(api, server.json, what.unwrap_or(list)).await)
-            }
-        }
-    }
-}
-
-fn login(server: &Server) -> Result<()> {
+pub(super) fn login(server: &Server) -> Result<()> {
     let body = json!({"username": server.name(), "password": server.credentials()?});
     let anonymous = server.clone().without_credentials();
     let answer = anonymous.call(async |api| api.ask(Method::Post, "/login", Some(&body)).await)?;
@@ -228,7 +24,7 @@ fn login(server: &Server) -> Result<()> {
     Ok(())
 }
 
-async fn satellites(api: &Api, json: bool, what: Satellites) -> Result<()> {
+pub(super) async fn satellites(api: &Api, json: bool, what: Satellites) -> Result<()> {
     let path = |name: &str, rest: &str| format!("/api/satellites/{}{rest}", part(name));
     match what {
         Satellites::List { selector, group, state, q, drifted } => {
@@ -311,7 +107,7 @@ async fn satellites(api: &Api, json: bool, what: Satellites) -> Result<()> {
     }
 }
 
-async fn groups(api: &Api, json: bool, what: Groups) -> Result<()> {
+pub(super) async fn groups(api: &Api, json: bool, what: Groups) -> Result<()> {
     let path = |name: &str, rest: &str| format!("/api/groups/{}{rest}", part(name));
     match what {
         Groups::List => {
@@ -350,7 +146,7 @@ async fn groups(api: &Api, json: bool, what: Groups) -> Result<()> {
     }
 }
 
-async fn configs(api: &Api, json: bool, what: Configs) -> Result<()> {
+pub(super) async fn configs(api: &Api, json: bool, what: Configs) -> Result<()> {
     let path = |name: &str| format!("/api/configs/{}", part(name));
     match what {
         Configs::List => {
@@ -374,7 +170,7 @@ async fn configs(api: &Api, json: bool, what: Configs) -> Result<()> {
     }
 }
 
-async fn images(api: &Api, json: bool, what: Images) -> Result<()> {
+pub(super) async fn images(api: &Api, json: bool, what: Images) -> Result<()> {
     let (route, reference, wanted) = match what {
         Images::Lacking { reference, wanted } => ("lacking", reference, wanted),
         Images::Holding { reference } => ("holding", reference, false),
@@ -405,7 +201,7 @@ async fn images(api: &Api, json: bool, what: Images) -> Result<()> {
     Ok(())
 }
 
-async fn outbox(api: &Api, json: bool, what: Outbox) -> Result<()> {
+pub(super) async fn outbox(api: &Api, json: bool, what: Outbox) -> Result<()> {
     match what {
         Outbox::List { state } => {
             let rows = api.list("/api/outbox", &[("state", Some(state))]).await?;
@@ -426,7 +222,7 @@ async fn outbox(api: &Api, json: bool, what: Outbox) -> Result<()> {
     }
 }
 
-async fn audit(api: &Api, json: bool, what: Audit) -> Result<()> {
+pub(super) async fn audit(api: &Api, json: bool, what: Audit) -> Result<()> {
     let Audit::List { actor, resource, event_type, since } = what;
     let parameters = [("actor", actor), ("resource", resource), ("event_type", event_type), ("since", since)];
     let rows = api.list("/api/audit", &parameters).await?;
@@ -453,63 +249,4 @@ fn pair(label: &str) -> Result<(String, Value)> {
     let (name, value) =
         label.split_once('=').ok_or_else(|| Failure::usage(format!("{label:?}: expected NAME=VALUE")))?;
     Ok((name.into(), value.into()))
-}
-
-fn text(row: &Value, name: &str) -> String {
-    match row.get(name) {
-        Some(Value::String(text)) => text.clone(),
-        None | Some(Value::Null) => String::new(),
-        Some(other) => other.to_string(),
-    }
-}
-
-fn list(value: &Value) -> String {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
-}
-
-fn labels(value: Option<&Value>) -> String {
-    let map = value.and_then(Value::as_object);
-    map.into_iter()
-        .flatten()
-        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "every caller gives away what was answered")]
-fn show(value: Value) -> Result<()> {
-    if !value.is_null() {
-        println!("{}", serde_json::to_string_pretty(&value).unwrap_or_default());
-    }
-    Ok(())
-}
-
-fn line(json: bool, value: &Value, name: &str) -> Result<()> {
-    if json {
-        println!("{value}");
-    } else {
-        println!("{}", text(value, name));
-    }
-    Ok(())
-}
-
-/// A title, and the cell of a row.
-type Column = (&'static str, fn(&Value) -> String);
-
-/// Columns as wide as they need to be; with `json` the rows as they came. Control characters of others do not reach the
-/// terminal.
-fn table(json: bool, rows: &[Value], columns: &[Column]) {
-    if json {
-        println!("{}", serde_json::to_string(rows).unwrap_or_default());
-        return;
-    }
-    let plain = |text: String| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
-    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|(title, _)| (*title).to_string()).collect()];
-    lines.extend(rows.iter().map(|row| columns.iter().map(|(_, cell)| plain(cell(row))).collect()));
-    let width = |n: usize| lines.iter().map(|l| l[n].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    for cells in &lines {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
-    }
 }
