@@ -163,11 +163,12 @@ impl Lines {
             }
             Event::BlobProgress { .. } if self.last.is_none_or(|t| t.elapsed() >= LINE_EVERY) => {
                 self.last = Some(Instant::now());
-                output::error(&format!(
-                    "{} of {}",
-                    human::size(self.count.done),
-                    human::size(self.count.total)
-                ));
+                let done = human::size(self.count.done);
+                // A push has no plan: what the other side lacks shows as it goes.
+                output::error(&match self.count.total {
+                    0 => done,
+                    total => format!("{done} of {}", human::size(total)),
+                });
             }
             Event::BlobBegun { digest, resumed, size } if *resumed > 0 => {
                 let (resumed, size) = (human::size(*resumed), human::size(*size));
