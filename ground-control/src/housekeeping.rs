@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_secs(15);
 const SWEEP: Duration = Duration::from_secs(3600);
 /// How often the embedded registry gives back room.
 const COLLECT: Duration = Duration::from_secs(6 * 3600);
+/// A robot is looked after at most so often: central counts lives in days.
+const PROLONG: i64 = 3600 * 1_000_000;
 /// Robots whose life is prolonged at one look.
 const ROBOTS: i64 = 200;
 /// What has run out stays so long, for questions.
@@ -83,7 +85,8 @@ async fn count(app: &App) -> db::Result<()> {
 /// Robots whose life is half over live on: their row brings them in line, and that includes their expiry.
 async fn prolong(app: &App) -> db::Result<()> {
     let half = i64::from(app.settings.robot_days).saturating_mul(86_400_000_000) / 2;
-    let names = robots::expiring(&mut *app.db.read().await?, db::now() + half, ROBOTS).await?;
+    let now = db::now();
+    let names = robots::expiring(&mut *app.db.read().await?, now + half, now - PROLONG, ROBOTS).await?;
     if names.is_empty() {
         return Ok(());
     }

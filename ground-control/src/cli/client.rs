@@ -175,9 +175,9 @@ impl Api {
     }
 }
 
-/// The cursor in `<?limit=…&after=…>; rel="next"`.
+/// The cursor in `</api/…?limit=…&after=…>; rel="next"`.
 fn next(link: &str) -> Option<String> {
-    let query = link.split_once("<?")?.1.split_once('>')?.0;
+    let query = link.split_once('?')?.1.split_once('>')?.0;
     url::form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == "after").map(|(_, v)| v.into_owned())
 }
 
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_next_page_is_found_in_the_link() {
-        assert_eq!(next("<?limit=5&after=a%2Fb>; rel=\"next\"").as_deref(), Some("a/b"));
+        assert_eq!(next("</api/x?limit=5&after=a%2Fb&q=y>; rel=\"next\"").as_deref(), Some("a/b"));
         assert_eq!(next("<https://example.com>"), None);
     }
 }

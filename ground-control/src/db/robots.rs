@@ -220,13 +220,15 @@ pub async fn delete(c: &mut Conn, satellite: i64) -> Result<()> {
     Ok(())
 }
 
-/// Names of satellites in good standing whose robots expire before `before`.
-pub async fn expiring(c: &mut Conn, before: i64, limit: i64) -> Result<Vec<String>> {
+/// Names of satellites in good standing whose robots expire before `before` and were not looked after since `since`.
+pub async fn expiring(c: &mut Conn, before: i64, since: i64, limit: i64) -> Result<Vec<String>> {
     Sql::new(
         "SELECT s.name FROM robots r JOIN satellites s ON s.id = r.satellite_id \
-         WHERE r.expires_at < $1 AND s.standing <> 'revoked' ORDER BY r.expires_at LIMIT $2",
+         WHERE r.expires_at < $1 AND r.updated_at < $2 AND s.standing <> 'revoked' \
+         ORDER BY r.expires_at LIMIT $3",
     )
     .bind(before)
+    .bind(since)
     .bind(limit)
     .all(c)
     .await

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_lite::future::or;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use satellite_core::net::message::Peer;
 
 use super::{Error, origin::RequestId, text};
@@ -31,6 +31,7 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     let route = request.extensions().get::<MatchedPath>().cloned();
     let peer = request.extensions().get::<Peer>().map(|p| p.address);
     let method = request.method().clone();
+    let target = request.uri().clone();
     let path = if log::log_enabled!(target: "access", log::Level::Info) {
         shown(route.as_ref(), request.uri().path())
     } else {
@@ -48,6 +49,11 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     {
         response.headers_mut().insert("x-request-id", value);
     }
+    if let Some(link) =
+        response.headers().get(header::LINK).and_then(|l| next_page(l.to_str().ok()?, &target))
+    {
+        response.headers_mut().insert(header::LINK, link);
+    }
     let status = response.status().as_u16();
     let took = begun.elapsed();
     app.metrics.request(&method, route.as_ref().map_or("none", MatchedPath::as_str), status, took);
@@ -57,6 +63,15 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
         "{method} {path} {status}"
     );
     response
+}
+
+/// The next page's whole path, with everything that was asked for beside limit and cursor.
+fn next_page(link: &str, target: &Uri) -> Option<HeaderValue> {
+    let (cursor, rest) = link.strip_prefix("<?")?.split_once('>')?;
+    let kept = target.query().unwrap_or_default().split('&');
+    let kept = kept.filter(|p| !p.is_empty() && !["limit=", "after="].iter().any(|name| p.starts_with(name)));
+    let others: String = kept.map(|p| format!("&{p}")).collect();
+    HeaderValue::from_str(&format!("<{}?{cursor}{others}>{rest}", target.path())).ok()
 }
 
 /// Paths with secrets in them are logged as their route.
@@ -99,4 +114,18 @@ pub async fn not_allowed(_: Method) -> Response {
     let mut response = StatusCode::METHOD_NOT_ALLOWED.into_response();
     response.extensions_mut().insert(Unmatched);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_of_the_same_question() {
+        let target = "/api/satellites?q=a%20b&limit=2&after=7&selector=site%3Dx".parse().unwrap();
+        let link = next_page("<?limit=2&after=9>; rel=\"next\"", &target).unwrap();
+        assert_eq!(link, "</api/satellites?limit=2&after=9&q=a%20b&selector=site%3Dx>; rel=\"next\"");
+    }
 }
