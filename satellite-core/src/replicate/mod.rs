@@ -17,6 +17,7 @@ use crate::{
 
 mod discover;
 mod heal;
+mod places;
 mod plan;
 mod push;
 mod run;
@@ -35,7 +36,7 @@ pub struct Options {
     pub platforms: PlatformSet,
     /// Whether what is about an image (referrers, cosign's tags) comes with it.
     pub referrers: bool,
-    /// Blobs fetched at once; of small ones four times as many.
+    /// Blobs fetched at once; of small ones up to four times as many, where the way to the registry is long.
     pub concurrency: usize,
 }
 

@@ -15,6 +15,7 @@ use super::{
     Connect, Error, Event, Options, Outcome, Report, Sink,
     discover::{Discovery, Tree},
     name,
+    places::Places,
     plan::plan,
     upstream::RegistrySource,
 };
@@ -28,9 +29,6 @@ use crate::{
 
 /// Images whose manifests are read at once.
 const DISCOVERIES: usize = 4;
-/// Bytes up to which a blob costs more for the way to and fro than for itself: of those more are fetched at once.
-const SMALL: u64 = 256 << 10;
-const SMALL_AT_ONCE: usize = 4;
 /// Between two events of progress of one blob.
 const PROGRESS: Duration = Duration::from_millis(100);
 
@@ -189,8 +187,7 @@ impl Replicator {
             present_bytes: plan.present.1 + kept,
         });
         report.present = plan.present.1;
-        let places = Arc::new(Semaphore::new(options.concurrency.max(1)));
-        let small_places = Arc::new(Semaphore::new(options.concurrency.max(1) * SMALL_AT_ONCE));
+        let places = Arc::new(Places::new(options.concurrency));
         let totals = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
         let tasks: Vec<_> = plan
             .transfers
@@ -208,12 +205,11 @@ impl Replicator {
                         Arc::new(upstream) as Arc<dyn Source>
                     })
                     .collect();
-                let places = if t.size <= SMALL { &small_places } else { &places };
                 let (engine, places, sink, totals) =
                     (self.engine.clone(), places.clone(), sink.clone(), totals.clone());
                 let images = t.images.clone();
                 let task = self.executor.spawn(async move {
-                    let _place = places.acquire().await;
+                    let place = places.take(t.size).await;
                     let listener = Listener::new(sink, t.size);
                     let how = engine
                         .fetch(&t.digest, Some(t.size), &sources, &|event| listener.hear(event))
@@ -221,6 +217,8 @@ impl Replicator {
                     if let How::Fetched { received, resumed } = how {
                         totals.0.fetch_add(received, Ordering::Relaxed);
                         totals.1.fetch_add(resumed, Ordering::Relaxed);
+                        let (wait, bytes) = listener.times();
+                        places.give_back(place, t.size, wait, bytes);
                     }
                     Ok::<_, transfer::Error>(())
                 });
@@ -269,27 +267,48 @@ impl Replicator {
 struct Listener {
     sink: Sink,
     size: u64,
+    seen: Mutex<Seen>,
+}
+
+/// How far a blob is.
+struct Seen {
     /// Bytes here, and when that was last told.
-    at: Mutex<(u64, Option<Instant>)>,
+    at: u64,
+    told: Option<Instant>,
+    begun: Instant,
+    first: Option<Instant>,
+    last: Option<Instant>,
 }
 
 impl Listener {
     fn new(sink: Sink, size: u64) -> Self {
-        Self { sink, size, at: Mutex::new((0, None)) }
+        let seen = Seen { at: 0, told: None, begun: Instant::now(), first: None, last: None };
+        Self { sink, size, seen: Mutex::new(seen) }
+    }
+
+    /// How long the first byte took to come, and how much longer the last.
+    fn times(&self) -> (Duration, Duration) {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = seen.first.unwrap_or(seen.begun);
+        (first - seen.begun, seen.last.map_or(Duration::ZERO, |last| last - first))
     }
 
     fn hear(&self, event: &transfer::Event<'_>) {
-        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match *event {
             transfer::Event::Begun { digest, resumed, .. } => {
-                at.0 = resumed;
+                seen.at = resumed;
+                seen.begun = Instant::now();
                 (self.sink)(Event::BlobBegun { digest: digest.clone(), resumed, size: self.size });
             }
             transfer::Event::Bytes { digest, count } => {
-                at.0 += count;
-                if at.1.is_none_or(|t| t.elapsed() >= PROGRESS) {
-                    at.1 = Some(Instant::now());
-                    (self.sink)(Event::BlobProgress { digest: digest.clone(), at: at.0 });
+                let now = Instant::now();
+                seen.at += count;
+                seen.first.get_or_insert(now);
+                seen.last = Some(now);
+                if seen.told.is_none_or(|told| now - told >= PROGRESS) {
+                    seen.told = Some(now);
+                    (self.sink)(Event::BlobProgress { digest: digest.clone(), at: seen.at });
                 }
             }
             transfer::Event::Retry { digest, source, cause, wait } => (self.sink)(Event::BlobRetry {
