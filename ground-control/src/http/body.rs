@@ -31,6 +31,10 @@ impl<T: DeserializeOwned + Default, const LIMIT: usize> FromRequest<Arc<App>> fo
             request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
         let bytes = read(request.into_body(), length, LIMIT).await?;
         let invalid = |e: serde_json::Error| Error::bad("Invalid request body").detail(e);
+        // No route takes a list, and serde would fill a struct's fields from it by their order.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(Error::bad("Invalid request body").detail("an object is expected, not a list"));
+        }
         let mut values = serde_json::Deserializer::from_slice(&bytes).into_iter::<Option<T>>();
         match values.next() {
             Some(value) => value.map(|v| Self(v.unwrap_or_default())).map_err(invalid),
