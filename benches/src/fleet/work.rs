@@ -68,12 +68,7 @@ pub(crate) fn register(server: &GroundControl, size: &Size, results: &mut Result
 }
 
 /// Everybody syncs at its interval.
-pub(crate) fn steady(
-    server: GroundControl,
-    fleet: &Fleet,
-    size: &Size,
-    results: &mut Results,
-) -> GroundControl {
+pub(crate) fn steady(server: &GroundControl, fleet: &Fleet, size: &Size, results: &mut Results) {
     let (interval, length) = (Duration::from_secs(size.interval), Duration::from_secs(size.steady));
     // The first round opens the connections and writes each satellite's images once.
     let mut log = crowd::steady(&fleet.members, server.address(), interval, interval);
@@ -88,12 +83,11 @@ pub(crate) fn steady(
     results.add("steady: half of the answers within", log.quantile(0.5) * 1000.0, "ms");
     results.add("steady: 99 % of the answers within", log.quantile(0.99) * 1000.0, "ms");
     results.held("steady: memory at its peak", spent.peak as f64 / MIB, "MiB", Budget::Most(64.0));
-    server
 }
 
 /// The server was away, and everybody comes at once when it is back.
-pub(crate) fn herd(server: GroundControl, fleet: &Fleet, results: &mut Results) -> GroundControl {
-    let server = server.kill_and_start();
+pub(crate) fn herd(server: &mut GroundControl, fleet: &Fleet, results: &mut Results) {
+    server.revive();
     let mut log = Log::default();
     let spent = Spent::of(server.pid(), || log = crowd::herd(&fleet.members, server.address()));
     let last = log.at.iter().copied().fold(0.0, f64::max);
@@ -103,11 +97,10 @@ pub(crate) fn herd(server: GroundControl, fleet: &Fleet, results: &mut Results) 
     results.add("herd: CPU of the server", spent.cpu, "CPU-s");
     results.held("herd: memory at its peak", spent.peak as f64 / MIB, "MiB", Budget::Most(64.0));
     assert_eq!(log.times.len(), fleet.members.len(), "a satellite was not served");
-    server
 }
 
 /// As many syncs as the server takes.
-pub(crate) fn top(server: GroundControl, fleet: &Fleet, size: &Size, results: &mut Results) -> GroundControl {
+pub(crate) fn top(server: &GroundControl, fleet: &Fleet, size: &Size, results: &mut Results) {
     let length = Duration::from_secs(size.top);
     let mut log = Log::default();
     let spent = Spent::of(server.pid(), || {
@@ -119,7 +112,6 @@ pub(crate) fn top(server: GroundControl, fleet: &Fleet, size: &Size, results: &m
     results.held("syncs per CPU-second of the server", count / spent.cpu, "1/CPU-s", Budget::Least(4000.0));
     results.held("top rate: memory at its peak", spent.peak as f64 / MIB, "MiB", Budget::Most(64.0));
     results.add("memory afterwards", resident(server.pid()) as f64 / MIB, "MiB");
-    server
 }
 
 /// The same load on one replica and on two.
