@@ -14,6 +14,8 @@ pub struct Certs {
     pub cert: PathBuf,
     /// The server's private key.
     pub key: PathBuf,
+    /// The authority's private key.
+    ca_key: PathBuf,
 }
 
 impl Certs {
@@ -51,7 +53,27 @@ impl Certs {
                 .arg("-out")
                 .arg(&cert);
         });
-        Self { ca, cert, key }
+        Self { ca, cert, key, ca_key }
+    }
+
+    /// Makes a client's certificate, and its key, whose only name is that URI; below the directory of the others.
+    pub fn client(&self, uri: &str) -> (PathBuf, PathBuf) {
+        let dir = tempfile::tempdir_in(self.ca.parent().expect("a directory")).expect("a directory").keep();
+        let (cert, key, request) = (dir.join("client.crt"), dir.join("client.key"), dir.join("client.csr"));
+        let extensions = dir.join("extensions");
+        std::fs::write(&extensions, format!("subjectAltName=URI:{uri}\nextendedKeyUsage=clientAuth\n"))
+            .expect("the extensions");
+        openssl(|command| {
+            command.args(["req", "-subj", "/O=test"]);
+            command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+            command.arg("-keyout").arg(&key).arg("-out").arg(&request);
+        });
+        openssl(|command| {
+            command.args(["x509", "-req", "-days", "30", "-CAcreateserial", "-in"]).arg(&request);
+            command.arg("-CA").arg(&self.ca).arg("-CAkey").arg(&self.ca_key);
+            command.arg("-extfile").arg(&extensions).arg("-out").arg(&cert);
+        });
+        (cert, key)
     }
 }
 

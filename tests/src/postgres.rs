@@ -185,6 +185,12 @@ impl Database {
         &self.url
     }
 
+    /// Everything in it as SQL, by `pg_dump`.
+    pub fn dump(&self) -> String {
+        let program = psql().with_file_name("pg_dump");
+        run(Command::new(program).args(["--inserts", &self.url]), Duration::from_secs(300)).ok()
+    }
+
     /// What SQL answers, by `psql`: a row a line, columns split by `|`.
     #[track_caller]
     pub fn query(&self, sql: &str) -> String {

@@ -2,6 +2,7 @@
 //! again; and those who call it.
 
 mod api;
+pub mod state;
 
 pub use api::{Api, Robot, basic, heartbeat};
 
@@ -205,9 +206,9 @@ impl GroundControl {
         self.daemon.kill();
     }
 
-    /// Kills it and starts it at the same address.
-    pub fn kill_and_start(mut self) -> Self {
+    /// Kills it, if it lives, and starts it at the same address.
+    pub fn revive(&mut self) {
         self.daemon.kill();
-        self.setup.start_at(self.address)
+        *self = self.setup.start_at(self.address);
     }
 }

@@ -45,6 +45,8 @@ pub enum Fault {
     Silence,
     /// Closes the connection without an answer.
     Close,
+    /// Has the request done, and closes the connection without an answer.
+    Lost,
 }
 
 impl Fault {

@@ -46,14 +46,15 @@ fn answer(
         all.push(seen.clone());
         (all.len() - 1, before)
     };
-    let rule = Arc::clone(&lock(&shared.rule));
-    let fault = rule(&seen, before);
     let record = |change: &dyn Fn(&mut Seen)| {
         if let Some(seen) = lock(&shared.seen).get_mut(at) {
             change(seen);
         }
     };
+    // Whatever happens to the client from here on, the request can be done.
     let body = body(head, reader)?;
+    let rule = Arc::clone(&lock(&shared.rule));
+    let fault = rule(&seen, before);
     match &fault {
         Fault::Close => return Ok(false),
         Fault::Silence => return hold(shared, stream),
@@ -78,6 +79,9 @@ fn answer(
         request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("range"));
     }
     let (mut reply, mut from) = ask(shared.backend, &mut request, &body)?;
+    if fault == Fault::Lost {
+        return Ok(false);
+    }
     let mut rest = Vec::new();
     let length = if seen.method == "HEAD" || matches!(reply.word(1), "204" | "304") {
         0
