@@ -139,7 +139,8 @@ pub async fn prepare(settings: Settings, executor: &Executor) -> Result<(Ready, 
     let limits = ServerLimits {
         connections: settings.connections,
         // A connection kept from one heartbeat to the next costs more memory than a new one costs time.
-        header_time: settings.idle,
+        header_time: Duration::from_secs(15),
+        idle: settings.idle,
         buffer_bytes: 64 << 10,
         ..ServerLimits::default()
     };

@@ -145,7 +145,7 @@ pub struct Settings {
     pub outbox_lease: Duration,
     /// A token's exchange whose process died may be tried again after so long.
     pub token_claim: Duration,
-    /// An idle connection is closed after so long, and so is one whose request's head does not come.
+    /// A connection on which no further request begins is closed after so long, 15 seconds at most.
     pub idle: Duration,
     /// A satellite unseen for longer is offline.
     pub offline_after: Duration,
@@ -219,7 +219,7 @@ impl Settings {
                 .duration("OUTBOX_LEASE", Duration::from_secs(15))?
                 .clamp(Duration::from_millis(300), Duration::from_secs(300)),
             token_claim: env.duration("TOKEN_CLAIM", Duration::from_secs(60))?,
-            idle: env.duration("IDLE_TIMEOUT", Duration::from_secs(10))?,
+            idle: env.duration("IDLE_TIMEOUT", Duration::from_secs(2))?,
             offline_after: env.duration("STALE_THRESHOLD", Duration::from_secs(3600))?,
             tls: tls(env)?,
             spiffe_domain: env

@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use async_io::Async;
@@ -36,6 +37,11 @@ pub(super) struct Io {
     /// For the next request's head to come whole, and for which one that is.
     head: Watch,
     awaited: Option<usize>,
+    /// For a head to come, and for the next one to begin.
+    patience: [Duration; 2],
+    /// Since when that one is waited for, and whether any of it has come.
+    since: Instant,
+    begun: bool,
     turn: usize,
     /// The socket took less than it was offered.
     full: bool,
@@ -47,20 +53,63 @@ pub(super) struct Io {
 impl Io {
     pub(super) fn new(socket: Socket, shared: Arc<Shared>, limits: &Limits) -> Self {
         let (stall, head) = (Watch::new(limits.body_idle), Watch::new(limits.header_time));
-        Self { socket, shared, stall, head, awaited: None, turn: 0, full: false, empty: false, linger: None }
+        let patience = [limits.header_time, limits.idle.min(limits.header_time)];
+        let awaited = None;
+        Self {
+            socket,
+            shared,
+            stall,
+            head,
+            awaited,
+            patience,
+            since: Instant::now(),
+            begun: false,
+            turn: 0,
+            full: false,
+            empty: false,
+            linger: None,
+        }
+    }
+
+    /// Whether another head is waited for than at the last look; its time begins now.
+    fn look(&mut self) {
+        let awaited = self.shared.awaited();
+        if awaited != self.awaited {
+            self.awaited = awaited;
+            self.since = Instant::now();
+            self.begun = false;
+            self.head.progress();
+        }
     }
 
     /// Nothing to read: the error if the head that is waited for takes too long, its beginning included.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let awaited = self.shared.awaited();
-        if awaited != self.awaited {
-            self.awaited = awaited;
-            self.head.progress();
+        self.look();
+        let [whole, idle] = self.patience;
+        if idle < whole {
+            return self.poll_rest(cx);
         }
-        if awaited.is_none() {
+        if self.awaited.is_none() {
             return Poll::Pending;
         }
         self.head.poll_blocked(cx).map(Err)
+    }
+
+    /// The same where a kept connection may not rest as long as a head may take. Nobody tells when an answer has ended,
+    /// so that is looked at again and again.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let [whole, idle] = self.patience;
+        loop {
+            let most = if self.awaited.is_some_and(|n| n > 0) && !self.begun { idle } else { whole };
+            if self.awaited.is_some() && self.since.elapsed() >= most {
+                let late = io::Error::new(io::ErrorKind::TimedOut, "no request in time");
+                return Poll::Ready(Err(late));
+            }
+            self.head.set_limit(idle);
+            ready!(self.head.poll_blocked(cx).map(drop));
+            self.head.restart();
+            self.look();
+        }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -149,6 +198,8 @@ impl Read for Io {
                         this.empty = n > 0 && !room.is_empty();
                         // SAFETY: so many bytes at its front were just written.
                         unsafe { buf.advance(n) };
+                        this.look();
+                        this.begun = true;
                         break;
                     }
                     Err(rustix::io::Errno::INTR) => {}
@@ -160,7 +211,11 @@ impl Read for Io {
                 let mut record = [0; RECORD];
                 let most = buf.remaining().min(RECORD);
                 match Pin::new(tls).poll_read(cx, &mut record[..most]) {
-                    Poll::Ready(n) => buf.put_slice(&record[..n?]),
+                    Poll::Ready(n) => {
+                        buf.put_slice(&record[..n?]);
+                        this.look();
+                        this.begun = true;
+                    }
                     Poll::Pending => return this.poll_patience(cx),
                 }
             }

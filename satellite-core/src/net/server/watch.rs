@@ -29,6 +29,20 @@ impl Watch {
         self.blocked = None;
     }
 
+    /// From now on it may be blocked for so long; a shorter time counts at once, at the price of another timer.
+    pub(super) fn set_limit(&mut self, limit: Duration) {
+        if limit < self.limit {
+            self.timer = None;
+        }
+        self.limit = limit;
+    }
+
+    /// Forgets everything: also that it rang.
+    pub(super) fn restart(&mut self) {
+        self.blocked = None;
+        self.timer = None;
+    }
+
     /// It is blocked. Ready with the error when it was for too long; otherwise `cx` is woken at that time.
     pub(super) fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let end = *self.blocked.get_or_insert_with(Instant::now) + self.limit;

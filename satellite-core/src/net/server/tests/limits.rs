@@ -51,6 +51,30 @@ fn a_head_that_trickles_is_cut_and_a_connection_that_is_used_is_not() {
 }
 
 #[test]
+fn a_kept_connection_that_rests_is_closed_sooner_than_a_head_is_given_up() {
+    let limits = Limits { header_time: PATIENCE, idle: SHORT, ..Limits::default() };
+    let server = start(10, limits, None);
+    let mut resting = server.connect();
+    resting.send("GET /bytes/10 HTTP/1.1\r\nhost: h\r\n\r\n");
+    resting.answer(false).whole(200);
+    // A first head, and one that began, have their whole time: longer than the first client may rest.
+    let mut new = server.connect();
+    let mut half = server.connect();
+    half.send("GET /bytes/10 HTTP/1.1\r\nhost: h\r\n\r\n");
+    half.answer(false).whole(200);
+    half.send("GET /bytes/10 HTTP/1.1\r\nhost");
+    let begun = Instant::now();
+    let mut rest = Vec::new();
+    resting.0.read_to_end(&mut rest).unwrap();
+    assert!(begun.elapsed() < PATIENCE / 2);
+    std::thread::sleep(2 * SHORT);
+    half.send(": h\r\n\r\n");
+    half.answer(false).whole(200);
+    new.send("GET /bytes/10 HTTP/1.1\r\nhost: h\r\n\r\n");
+    new.answer(false).whole(200);
+}
+
+#[test]
 fn a_stalled_upload_fails_and_is_closed() {
     let server = impatient(0);
     let mut client = server.connect();
