@@ -8,7 +8,7 @@ use smol::channel::{Receiver, Sender, bounded};
 
 use crate::{
     db::{
-        self, Db,
+        self, Db, Dialect,
         heartbeats::{self, Beat},
         images,
     },
@@ -21,6 +21,9 @@ const QUEUE: usize = 16_384;
 const BATCH: usize = 256;
 /// How long the first of a batch waits for company.
 const GATHER: Duration = Duration::from_millis(4);
+
+/// How often a batch is tried again that another replica's stood in the way of.
+const RIVALS: usize = 3;
 
 /// What changed with a beat, beyond that it came.
 #[derive(Clone, Debug)]
@@ -92,7 +95,14 @@ impl Writer {
                 batch.push(job);
             }
             self.metrics.beats(batch.len());
-            match self.write(&batch).await {
+            let mut written = self.write(&batch).await;
+            for _ in 0..RIVALS {
+                if !written.as_ref().is_err_and(db::Error::is_rivalry) {
+                    break;
+                }
+                written = self.write(&batch).await;
+            }
+            match written {
                 Ok(()) => {
                     for job in &batch {
                         let _ = job.done.try_send(true);
@@ -129,6 +139,12 @@ impl Writer {
             batch.iter().map(|job| &**job).filter(|job| job.change.is_some()).collect();
         changed.sort_by_key(|job| job.beat.satellite_id);
         let mut tx = self.db.begin().await?;
+        if self.db.dialect() == Dialect::Postgres {
+            let mut ids: Vec<i64> = beats.iter().map(|beat| beat.satellite_id).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            heartbeats::hold(&mut tx, &ids).await?;
+        }
         heartbeats::write(&mut tx, &mut beats).await?;
         for job in changed {
             let Some(change) = &job.change else { continue };

@@ -27,6 +27,12 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Two transactions stood in each other's way, and this one was undone: it may just be tried again.
+    pub fn is_rivalry(&self) -> bool {
+        let Self::Away(sqlx::Error::Database(e)) = self else { return false };
+        e.code().is_some_and(|code| code.len() == 5 && code.starts_with("40"))
+    }
+
     pub(super) fn is_away(error: &sqlx::Error) -> bool {
         use sqlx::Error as E;
         match error {

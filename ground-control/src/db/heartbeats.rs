@@ -36,6 +36,21 @@ pub struct Beat {
 /// Columns of the batch below.
 const WIDTH: usize = 13;
 
+/// Holds these satellites' rows until the transaction ends, taken in the order of their numbers: two replicas that take
+/// the same ones in different orders would wait for each other. `ids` is sorted. For PostgreSQL alone: SQLite has one
+/// writer.
+pub async fn hold(c: &mut Conn, ids: &[i64]) -> Result<()> {
+    let Some(last) = ids.last() else { return Ok(()) };
+    // Few different statements here too: the last is named again until there is a power of two.
+    let size = ids.len().next_power_of_two();
+    let padded = ids.iter().chain(std::iter::repeat_n(last, size - ids.len()));
+    let mut sql = Sql::new("SELECT satellite_id FROM heartbeats WHERE satellite_id IN ");
+    sql.push_rows(size, padded.map(|id| Sql::value(*id)));
+    sql.push(" ORDER BY satellite_id FOR UPDATE", []);
+    sql.all::<i64>(c).await?;
+    Ok(())
+}
+
 /// Writes down a batch, a row a satellite; the last of a satellite wins. Rows are changed in order of their numbers, so
 /// that replicas do not block each other for good.
 pub async fn write(c: &mut Conn, beats: &mut Vec<Beat>) -> Result<()> {

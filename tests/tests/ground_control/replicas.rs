@@ -77,3 +77,31 @@ fn an_empty_database_that_many_start_on_at_once_is_set_up_once() {
     }
     assert_eq!(database.query("SELECT count(*) FROM users"), "1", "administrators");
 }
+
+/// Batches of both that hold the same satellites in different orders stood in each other's way for good.
+#[test]
+fn heartbeats_of_the_same_satellites_on_both_replicas_at_once_are_all_taken() {
+    let Some(pair) = pair() else { return };
+    let admin = pair.servers[0].admin();
+    admin.config("c1");
+    let robots: Vec<_> = (0..60).map(|n| admin.enrol(&format!("sat-{n}"), &[], "c1")).collect();
+    let (threads, rounds) = (48, 25);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (server, robots) = (&pair.servers[thread % 2], &robots);
+            scope.spawn(move || {
+                let api = server.anonymous();
+                for round in 0..rounds {
+                    // Half go up through the satellites, half down, so that batches are never in one order.
+                    let n = (thread * 7 + round) % robots.len();
+                    let n = if thread % 4 < 2 { n } else { robots.len() - 1 - n };
+                    let mut body = heartbeat("");
+                    body["activity"] = json!(format!("{thread} {round}"));
+                    api.sync(&robots[n], &body).expect(200);
+                }
+            });
+        }
+    });
+    let active = admin.read("/api/satellites/active");
+    assert!(active.as_array().is_some_and(|rows| !rows.is_empty()), "{active}");
+}
