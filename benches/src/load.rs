@@ -119,7 +119,7 @@ pub(crate) fn idle_connections(peer: &Peer, count: usize) -> (usize, u64) {
 
 /// Eight layers of the content's size, replicated at once by a satellite; its peak.
 pub(crate) fn replicate_eight(dir: &Dir, size: u64) -> Spent {
-    let peers = Peer::start_registries(dir);
+    let peers = Peer::start_registries(dir, &[]);
     let mut layers = Vec::new();
     for n in 0..8 {
         let content = Content::make(&dir.join("eight"), size + (n << 20));
@@ -200,7 +200,7 @@ pub(crate) fn receive(address: &str, path: &str, file: &str) {
 
 /// The image from a satellite into an empty store; and the same by skopeo, into a layout.
 pub(crate) fn replicate(dir: &Dir, content: &Content) -> Vec<(&'static str, Spent)> {
-    let peers = Peer::start_registries(dir);
+    let peers = Peer::start_registries(dir, &[]);
     let upstream = &peers[0];
     fill(upstream, content);
     let image = format!("{}/bench:v1", upstream.address());

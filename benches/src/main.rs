@@ -3,6 +3,7 @@
 //! Times are of the machine and its neighbours; read the ratios.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod charts;
 mod fleet;
 mod load;
 mod many;
@@ -22,7 +23,7 @@ const CONNECTIONS: [u32; 2] = [8, 64];
 
 use load::{pull, push, replicate};
 use measure::Spent;
-use peers::{Content, Peer};
+use peers::{Content, Other, Peer};
 use results::Results;
 
 /// Measures satellite side by side with nginx and docker-registry.
@@ -36,6 +37,9 @@ struct Args {
     /// Repetitions; the median counts
     #[arg(long, default_value_t = 3)]
     repeat: usize,
+    /// Measure this registry too, which runs and lets anybody push: NAME=http://ADDR:PORT[,PID]
+    #[arg(long, value_name = "NAME=URL")]
+    peer: Vec<Other>,
     /// Write all samples to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -49,6 +53,13 @@ struct Args {
 enum Command {
     /// Ground Control with a simulated fleet on PostgreSQL
     Fleet(fleet::Args),
+    /// Draws a run as SVG
+    Charts {
+        /// JSON of benches/run or of benches/link
+        from: PathBuf,
+        /// Directory for the pictures
+        into: PathBuf,
+    },
 }
 
 fn main() {
@@ -56,6 +67,9 @@ fn main() {
     if let Some(Command::Fleet(args)) = &args.command {
         raise_descriptor_limit();
         return fleet::run(args);
+    }
+    if let Some(Command::Charts { from, into }) = &args.command {
+        return charts::draw(from, into).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
     }
     if let Some([address, path, file]) = args.receive.as_deref() {
         return load::receive(address, path, file);
@@ -66,7 +80,7 @@ fn main() {
     let content = Content::make(&dir.join("content"), size);
     results.add("hash", "openssl", measure::openssl(&content.path));
     for _ in 0..repeat {
-        for peer in Peer::start_all(&dir, &content) {
+        for peer in Peer::start_all(&dir, &content, &args.peer) {
             for clients in CLIENTS {
                 // The same bytes in all: what a client gets shrinks as their number grows.
                 let spent = Spent::of(peer.pid(), || pull(&peer, &content, clients));
@@ -84,7 +98,7 @@ fn main() {
                 results.add(&format!("pull by TLS, {clients} clients"), peer.name(), spent);
             }
         }
-        for peer in Peer::start_registries(&dir) {
+        for peer in Peer::start_registries(&dir, &args.peer) {
             results.add("push", peer.name(), Spent::of(peer.pid(), || push(&peer, &content)));
         }
         results.add("hash", "openssl", measure::openssl(&content.path));
@@ -92,7 +106,7 @@ fn main() {
             results.add("replicate", name, spent);
         }
     }
-    let peer = &Peer::start_all(&dir, &content)[0];
+    let peer = &Peer::start_all(&dir, &content, &[])[0];
     let spent = Spent::of(peer.pid(), || load::pull_whole(peer, &content, 64));
     results.add("pull of the whole, 64 clients", peer.name(), spent);
     raise_descriptor_limit();

@@ -19,13 +19,17 @@ pub(crate) struct Spent {
 }
 
 impl Spent {
-    /// What the process `pid`, which goes on afterwards, spends while `job` runs.
+    /// What the process `pid`, which goes on afterwards, spends while `job` runs. Of one that is not known (0) only the time.
     pub(crate) fn of(pid: u32, job: impl FnOnce()) -> Self {
         // 5: the peak starts again (proc(5), clear_refs).
         let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
-        let (before, begun) = (Now::of(pid).expect("a running process"), Instant::now());
+        let now = || match pid {
+            0 => Now { cpu: f64::NAN, ..Now::default() },
+            pid => Now::of(pid).expect("a running process"),
+        };
+        let (before, begun) = (now(), Instant::now());
         job();
-        let after = Now::of(pid).expect("a running process");
+        let after = now();
         Self {
             cpu: after.cpu - before.cpu,
             wall: begun.elapsed().as_secs_f64(),

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    str::FromStr,
     time::Duration,
 };
 
@@ -56,7 +57,30 @@ impl Content {
     }
 }
 
+/// A registry that runs already, and that anybody may push to: `NAME=http://ADDR:PORT[,PID]`. Without the number of its
+/// process only its answers are measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Other {
+    name: String,
+    address: SocketAddr,
+    pid: u32,
+}
+
+impl FromStr for Other {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not NAME=http://ADDR:PORT[,PID]");
+        let (name, rest) = text.split_once('=').ok_or_else(wrong)?;
+        let (url, pid) = rest.split_once(',').unwrap_or((rest, "0"));
+        let address = url.strip_prefix("http://").map(|a| a.trim_end_matches('/')).ok_or_else(wrong)?;
+        let address = address.parse().map_err(|_| wrong())?;
+        Ok(Self { name: name.into(), address, pid: pid.parse().map_err(|_| wrong())? })
+    }
+}
+
 enum Kind {
+    Other(Other),
     Satellite(Server),
     Registry(Registry),
     Nginx { _daemon: Daemon, address: SocketAddr },
@@ -69,20 +93,23 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn name(&self) -> &'static str {
-        match self.kind {
+    pub(crate) fn name(&self) -> &str {
+        match &self.kind {
+            Kind::Other(other) => &other.name,
             Kind::Satellite(_) => "satellite",
             Kind::Registry(_) => "docker-registry",
             Kind::Nginx { .. } => "nginx",
         }
     }
 
+    /// Its process; 0 if that is not known.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         match &self.kind {
+            Kind::Other(other) => other.address,
             Kind::Satellite(server) => server.address(),
             Kind::Registry(registry) => registry.address(),
             Kind::Nginx { address, .. } => *address,
@@ -127,8 +154,8 @@ impl Peer {
     }
 
     /// All of them with the content in them.
-    pub(crate) fn start_all(dir: &Dir, content: &Content) -> Vec<Self> {
-        let mut peers = Self::start_registries(dir);
+    pub(crate) fn start_all(dir: &Dir, content: &Content, others: &[Other]) -> Vec<Self> {
+        let mut peers = Self::start_registries(dir, others);
         for peer in &peers {
             fill(peer, content);
         }
@@ -140,8 +167,8 @@ impl Peer {
         peers
     }
 
-    /// Those that can be pushed to, empty.
-    pub(crate) fn start_registries(dir: &Dir) -> Vec<Self> {
+    /// Those that can be pushed to: empty, but for those that run already.
+    pub(crate) fn start_registries(dir: &Dir, others: &[Other]) -> Vec<Self> {
         let place = dir.join("store");
         let _ = fs::remove_dir_all(&place);
         let mut server = Store::at(&place).serve();
@@ -152,6 +179,7 @@ impl Peer {
         } else {
             skip("docker-registry", "it is not installed; tests/install gets it");
         }
+        peers.extend(others.iter().map(|o| Self { pid: o.pid, kind: Kind::Other(o.clone()) }));
         peers
     }
 }

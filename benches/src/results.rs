@@ -15,7 +15,7 @@ pub(crate) struct Results {
     rates: BTreeMap<(String, String), Vec<f64>>,
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => f64::NAN,
