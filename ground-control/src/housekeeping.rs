@@ -33,6 +33,7 @@ pub async fn keep(app: &Arc<App>, embedded: Option<&Embedded>) {
     let (mut swept, mut collected): (Option<Instant>, Instant) = (None, Instant::now());
     let mut central = Health::Well;
     loop {
+        satellite_core::memory::trim();
         if let Err(e) = count(app).await {
             log::warn!("the fleet could not be counted: {e}");
         }

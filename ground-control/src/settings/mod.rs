@@ -227,7 +227,7 @@ impl Settings {
                 .then(|| env.get("SPIFFE_TRUST_DOMAIN").unwrap_or_else(|| "harbor-satellite.local".into())),
             satellite_limit: env.number("SATELLITE_REQUESTS_PER_MINUTE", 600)?,
             login_limit: env.number("LOGIN_FAILURES_PER_MINUTE", 10)?,
-            connections: env.number("MAX_CONNECTIONS", 4000)?,
+            connections: env.number("MAX_CONNECTIONS", 2000)?,
             threads: env.number("THREADS", cores.min(4))?.clamp(1, 64),
             keep_history: env.duration("STATUS_RETENTION", Duration::from_secs(7 * 86_400))?,
             keep_audit: env.duration("AUDIT_RETENTION", Duration::from_secs(90 * 86_400))?,
