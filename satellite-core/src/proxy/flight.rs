@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_io::Timer;
@@ -16,6 +16,7 @@ pub(super) struct Flight<T> {
     begun: OnceLock<()>,
     result: OnceLock<T>,
     changed: Event,
+    started: Instant,
 }
 
 /// How far a job is.
@@ -30,6 +31,11 @@ pub(super) enum Progress<T> {
 }
 
 impl<T: Clone> Flight<T> {
+    /// How long it has been under way.
+    pub(super) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Says that something comes.
     pub(super) fn begin(&self) {
         if self.begun.set(()).is_ok() {
@@ -95,8 +101,8 @@ impl<T: Clone> Flights<T> {
         if let Some(flight) = all.get(name) {
             return (flight.clone(), false);
         }
-        let flight =
-            Arc::new(Flight { begun: OnceLock::new(), result: OnceLock::new(), changed: Event::new() });
+        let (begun, result) = (OnceLock::new(), OnceLock::new());
+        let flight = Arc::new(Flight { begun, result, changed: Event::new(), started: Instant::now() });
         all.insert(name.into(), flight.clone());
         (flight, true)
     }

@@ -117,7 +117,7 @@ impl Inner {
         if self.is_away(host) {
             return Look::Failed;
         }
-        let patience = if known.is_some() { self.options.patience_stale } else { self.options.patience };
+        let stale = known.is_some();
         let name = format!("{host}/{repository} {reference}");
         let (flight, first) = self.looks.join(&name);
         if first {
@@ -131,6 +131,11 @@ impl Inner {
                 })
                 .detach();
         }
+        // What is here is given out once the look has had its time, whoever began it: not each waits anew.
+        let patience = match stale {
+            true => self.options.patience_stale.saturating_sub(flight.age()),
+            false => self.options.patience,
+        };
         match flight.wait(false, patience).await {
             Progress::Done(look) => look,
             _ => Look::Failed,
