@@ -43,6 +43,9 @@ struct Args {
     /// Write all samples to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw the results as SVG into this directory
+    #[arg(long, value_name = "DIR")]
+    charts: Option<PathBuf>,
     /// Receives URL-PATH from ADDR:PORT into a file, and syncs it: what a child of this program does, to be measured
     #[arg(long, hide = true, num_args = 3)]
     receive: Option<Vec<String>>,
@@ -119,8 +122,12 @@ fn main() {
         results.many(*many, &idle);
     }
     print!("{}", results.table());
+    let json = results.json();
     if let Some(path) = args.json {
-        std::fs::write(&path, format!("{:#}\n", results.json())).expect("the results' file");
+        std::fs::write(&path, format!("{json:#}\n")).expect("the results' file");
+    }
+    if let Some(dir) = args.charts {
+        charts::draw_run(&json, &dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     }
 }
 

@@ -144,11 +144,15 @@ impl Results {
         );
         for ((what, who), samples) in &self.samples {
             let of = |f: &dyn Fn(&Spent) -> f64| median(samples.iter().map(f).collect());
+            let (cpu, wall) = (of(&|s| s.cpu / self.gib), of(&|s| s.wall));
+            if cpu.is_nan() {
+                // Of a peer whose process is not known.
+                let _ = writeln!(text, "| {what} | {who} | - | {wall:.2} | - | - |");
+                continue;
+            }
             let _ = writeln!(
                 text,
-                "| {what} | {who} | {:.2} | {:.2} | {:.1} | {:.3} |",
-                of(&|s| s.cpu / self.gib),
-                of(&|s| s.wall),
+                "| {what} | {who} | {cpu:.2} | {wall:.2} | {:.1} | {:.3} |",
                 of(&|s| s.peak as f64 / 1024.0),
                 of(&|s| s.written as f64) / (self.gib * f64::from(1 << 30)),
             );

@@ -1,7 +1,7 @@
 //! What work costs, in counts that no neighbour of the machine changes: system calls, syncs, bytes, requests, threads.
 //!
-//! Bounds have a fifth of air over the most that was measured, also on a busy machine. Who makes one tighter lowers it; who breaks one has made every
-//! gateway slower or its flash older, and says why if that is worth it.
+//! Bounds have a fifth of air over the most that was measured, also on a busy machine. Who makes one tighter lowers it;
+//! who breaks one has made every gateway slower or its flash older, and says why if that is worth it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::{
