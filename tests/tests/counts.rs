@@ -68,7 +68,9 @@ fn instructions(dir: &Dir, name: &str, job: impl FnOnce(&Client)) -> u64 {
     let store = Store::at(dir.join("s"));
     let report = dir.join(format!("{name}.callgrind"));
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--quiet"]).arg(format!("--callgrind-out-file={}", report.display()));
+    command
+        .args(["--tool=callgrind", "--fair-sched=yes", "--quiet"])
+        .arg(format!("--callgrind-out-file={}", report.display()));
     command.arg(binary()).arg("serve").arg("--data-dir").arg(store.dir());
     command.args(["--listen", "127.0.0.1:0", "--trust-loopback", "--scrub-rate", "0"]);
     let server = Server::start(&mut command, store.dir());
