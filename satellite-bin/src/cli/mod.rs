@@ -43,7 +43,7 @@ Every command works beside a running `satellite serve` on the same data director
 #[derive(Subcommand)]
 enum Sub {
     /// Serve the store as an OCI registry
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Fetch images into the store; what is there is not fetched again, what was cut goes on
     #[command(alias = "copy")]
     Pull(pull::Pull),

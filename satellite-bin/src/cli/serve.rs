@@ -19,7 +19,7 @@ use satellite_core::{
         server::{Limits, Server, Stats, TlsAcceptor},
     },
     proxy::Proxy,
-    registry::{Access, Gauge, Htpasswd, Metrics, Registry, Settings},
+    registry::{Access, Gauge, Htpasswd, Metrics, Names, NamesCell, Registry, Rule, Settings},
     store::{Options, Store},
 };
 
@@ -70,6 +70,10 @@ pub(super) struct Serve {
     /// Accept manifests whose content is not all here
     #[arg(long)]
     allow_sparse: bool,
+    /// Serve what clients ask for as HOST/PREFIX/… from PROJECT/PREFIX/…, where it was replicated: docker.io=dockerhub.
+    /// The longest prefix counts; may be given more than once
+    #[arg(long, value_name = "HOST[/PREFIX]=PROJECT[/PREFIX]")]
+    map: Vec<Rule>,
     /// Most bytes a second from upstream, shared by all pulls that this process does
     #[arg(long, value_parser = human::parse_rate, value_name = "RATE")]
     limit_rate: Option<u64>,
@@ -108,6 +112,7 @@ impl Serve {
             }
             _ => None,
         };
+        let names = Arc::new(NamesCell::new(Names::new(self.map.iter().cloned()).map_err(|e| usage(&e))?));
         let policy = self.pull_through.policy(&self.upstream)?;
         let upstream = self.upstream.read()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -129,7 +134,7 @@ impl Serve {
             Settings { read_only: self.read_only, sparse: self.allow_sparse, ..Settings::default() };
         let metrics = Arc::new(Metrics::default());
         let context = Arc::new(Context::new(store.clone(), executor.clone(), self.limit_rate));
-        let mut registry = Registry::new(store.clone(), access, settings, metrics.clone());
+        let mut registry = Registry::new(store.clone(), access, settings, metrics.clone()).with_names(names);
         let mut proxy = None;
         if let Some(policy) = policy {
             let made =

@@ -21,6 +21,7 @@ pub(crate) mod fuzz;
 mod gate;
 mod list;
 mod metrics;
+mod names;
 mod pull;
 mod push;
 mod range;
@@ -32,6 +33,7 @@ mod upstream;
 pub use access::{Access, Htpasswd, HtpasswdError};
 pub use gate::{Gate, Login, Verdict, Wish};
 pub use metrics::{Gauge, Metrics};
+pub use names::{MAX_RULES, Names, NamesCell, NamesError, Rule};
 pub use upstream::{Found, Upstream};
 
 use access::Right;
@@ -63,6 +65,7 @@ pub struct Registry {
     metrics: Arc<Metrics>,
     upstream: Option<Arc<dyn Upstream>>,
     gate: Option<Arc<dyn Gate>>,
+    names: Arc<NamesCell>,
 }
 
 /// What the handlers get of a request.
@@ -80,7 +83,7 @@ type Answer = Result<Response, Failure>;
 impl Registry {
     /// A registry over `store`.
     pub fn new(store: Store, access: Access, settings: Settings, metrics: Arc<Metrics>) -> Self {
-        Self { store, access, settings, metrics, upstream: None, gate: None }
+        Self { store, access, settings, metrics, upstream: None, gate: None, names: Arc::default() }
     }
 
     /// Lets `gate` decide who may do what, in place of [`Access`].
@@ -94,6 +97,13 @@ impl Registry {
     #[must_use]
     pub fn with_upstream(mut self, upstream: Arc<dyn Upstream>) -> Self {
         self.upstream = Some(upstream);
+        self
+    }
+
+    /// Finds images by their origin's name too, by these rules.
+    #[must_use]
+    pub fn with_names(mut self, names: Arc<NamesCell>) -> Self {
+        self.names = names;
         self
     }
 
@@ -216,6 +226,11 @@ impl Registry {
     ) -> Result<(Repository, Option<String>), Failure> {
         let origins = |r: &Repository| self.store.origins(r).map_err(Failure::from);
         if let Some(host) = upstream {
+            if right == Right::Pull
+                && let Some(own) = self.own_name(&host, &name, route)?
+            {
+                return Ok((own, None));
+            }
             let known = origins(&name)?;
             let foreign = !known.is_empty() && !known.contains(&host);
             if right == Right::Pull
@@ -233,12 +248,31 @@ impl Registry {
             && host.contains('.')
             && !self.store.has_repository(&name)?
             && let Ok(rest) = rest.parse::<Repository>()
-            && (self.asks(host)
-                || origins(&rest)?.iter().any(|h| h == host) && !self.is_tag_of_others(&rest, route, host)?)
         {
-            return Ok((rest, Some(host.to_string())));
+            if right == Right::Pull
+                && let Some(own) = self.own_name(host, &rest, route)?
+            {
+                return Ok((own, None));
+            }
+            if self.asks(host)
+                || origins(&rest)?.iter().any(|h| h == host) && !self.is_tag_of_others(&rest, route, host)?
+            {
+                return Ok((rest, Some(host.to_string())));
+            }
         }
         Ok((name, None))
+    }
+
+    /// The name by the rules under which what is asked for is here. Who made the rule said that it is the same, whichever
+    /// host it came from.
+    fn own_name(&self, host: &str, name: &Repository, route: &Route) -> Result<Option<Repository>, Failure> {
+        let Some(own) = self.names.get().lookup(host, name) else { return Ok(None) };
+        let here = match route {
+            Route::Manifest(reference) => self.store.manifest(&own, reference)?.is_some(),
+            Route::Blob(digest) => self.store.linked(&own, digest)?.is_some(),
+            _ => self.store.has_repository(&own)?,
+        };
+        Ok(here.then_some(own))
     }
 
     /// Whether what is missing may be had from this host.

@@ -1110,3 +1110,40 @@ fn replicated_platforms_of_an_index_are_given_out_without_the_others() {
         home.get(&format!("/v2/a/manifests/{other}")).await.fails(404, "MANIFEST_UNKNOWN");
     });
 }
+
+#[test]
+fn what_was_replicated_under_another_name_is_found_by_its_origins_in_all_spellings_until_the_rules_change() {
+    smol::block_on(async {
+        let mut home = open();
+        let cell: Arc<NamesCell> = Arc::default();
+        home.registry = home.registry.with_names(cell.clone());
+        let digest = home.replicate("harbor.test", "dockerhub/library/nginx", "v", b"of harbor").await;
+        let blob = Digest::sha256(b"of harbor");
+        let paths = |what: &str| {
+            [
+                format!("/v2/library/nginx/{what}?ns=docker.io"),
+                format!("/v2/docker.io/library/nginx/{what}"),
+                format!("/docker.io/v2/library/nginx/{what}"),
+            ]
+        };
+        let all = ["manifests/v", &format!("manifests/{digest}"), &format!("blobs/{blob}"), "tags/list"];
+        let rule = |text: &str| Names::new([text.parse().unwrap()]).unwrap();
+        for (names, status) in [
+            (Names::default(), 404),
+            (rule("docker.io=dockerhub"), 200),
+            (rule("docker.io/library/nginx=dockerhub/library/nginx"), 200),
+            (rule("docker.io=elsewhere"), 404),
+            (rule("quay.io=dockerhub"), 404),
+        ] {
+            cell.set(names);
+            for path in all.iter().flat_map(|what| paths(what)) {
+                assert_eq!(home.get(&path).await.status, status, "{path} by {:?}", cell.get());
+            }
+            home.get("/v2/dockerhub/library/nginx/manifests/v").await.is(200);
+        }
+        // What the rule's target does not have is looked for as without the rule.
+        cell.set(rule("docker.io=dockerhub"));
+        home.replicate("docker.io", "library/nginx", "old", b"of docker").await;
+        home.get("/v2/library/nginx/manifests/old?ns=docker.io").await.is(200);
+    });
+}
