@@ -6,6 +6,7 @@
 //! | [`agent`] | runs unattended: who it is, what it shall hold, when, and what it reports |
 //! | `cli` | the command line, a file per command |
 //! | `control` | commands to a process that has the store |
+//! | [`runtimes`] | points container runtimes at the satellite, and takes it back |
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ mod output;
 mod progress;
 mod references;
 mod registries;
+pub mod runtimes;
 mod signals;
 
 /// Does what the command line of this process says.

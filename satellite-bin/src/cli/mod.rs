@@ -20,6 +20,7 @@ mod pull;
 mod pull_through;
 mod push;
 mod rm;
+mod runtimes;
 mod scrub;
 mod serve;
 
@@ -59,6 +60,8 @@ enum Sub {
     Gc(gc::Gc),
     /// Check every byte and record of the store
     Fsck(fsck::Fsck),
+    /// Point the container runtimes of this machine at the satellite, and take it back
+    Runtimes(runtimes::Runtimes),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -153,6 +156,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Sub::Rm(rm) => rm.run(),
         Sub::Gc(gc) => gc.run(),
         Sub::Fsck(fsck) => fsck.run(),
+        Sub::Runtimes(runtimes) => runtimes.run(),
         Sub::Completions { shell } => {
             let mut command = <Args as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "satellite", &mut std::io::stdout());
