@@ -42,19 +42,32 @@ pub struct Runtime {
 impl Runtime {
     /// A containerd; facts are `socket`, `certs_d` and others.
     pub fn containerd(scripts: &Path) -> Self {
-        Self::start(scripts, "start-containerd.sh")
+        Self::start(scripts, "start-containerd.sh", &[])
     }
 
     /// A podman service; facts are `podman`, `in_ns`, `etc_containers` and others.
     pub fn podman(scripts: &Path) -> Self {
-        Self::start(scripts, "start-podman.sh")
+        Self::start(scripts, "start-podman.sh", &[])
     }
 
-    fn start(scripts: &Path, script: &str) -> Self {
+    /// A dockerd with the script's flags; facts are `socket`, `config`, `etc_docker` and others.
+    pub fn docker(scripts: &Path, flags: &[&OsStr]) -> Self {
+        Self::start(scripts, "start-dockerd.sh", flags)
+    }
+
+    /// A front of 127.0.0.1:`backend` at 127.0.0.1:`port`, which speaks TLS with this certificate and key.
+    pub fn tls_front(scripts: &Path, port: u16, backend: u16, certificate: &Path, key: &Path) -> Self {
+        let (port, backend) = (port.to_string(), backend.to_string());
+        let flags: [&OsStr; 5] =
+            [port.as_ref(), backend.as_ref(), "--tls".as_ref(), certificate.as_ref(), key.as_ref()];
+        Self::start(scripts, "start-wire.sh", &flags)
+    }
+
+    fn start(scripts: &Path, script: &str, flags: &[&OsStr]) -> Self {
         let dir = Dir::new();
         let mut runtime = Self { scripts: scripts.into(), facts: BTreeMap::new(), dir };
-        let line =
-            run(Command::new(scripts.join(script)).arg(runtime.dir.path()), Duration::from_secs(120)).ok();
+        let mut command = Command::new(scripts.join(script));
+        let line = run(command.arg(runtime.dir.path()).args(flags), Duration::from_secs(120)).ok();
         runtime.facts = facts(&line);
         runtime
     }
@@ -62,6 +75,17 @@ impl Runtime {
     /// Something the start script said.
     pub fn fact(&self, name: &str) -> &str {
         self.facts.get(name).unwrap_or_else(|| panic!("no {name} among {:?}", self.facts))
+    }
+
+    /// The directory with all of its state.
+    pub fn state(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs `docker` against this dockerd.
+    pub fn docker_run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Finished {
+        let socket = format!("unix://{}", self.fact("socket"));
+        run(Command::new("docker").args(["-H", &socket]).args(args), Duration::from_secs(120))
     }
 
     /// Runs `ctr` against this containerd.

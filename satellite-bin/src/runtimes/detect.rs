@@ -74,27 +74,31 @@ impl Host {
         let version = self.is_here().then(|| programs.iter().find_map(|p| version(p))).flatten();
         let mut found = Found { kind, version, socket, config: config.into(), store: None };
         if kind == Kind::Docker {
+            let asked = found
+                .socket
+                .as_deref()
+                .and_then(|s| self.docker(s, &["version", "--format", "{{.Server.Version}}"]));
+            found.version = asked.map(|text| text.trim().to_string()).or(found.version);
             found.store = Some(self.docker_store(found.socket.as_deref()));
         }
         found
     }
 
+    /// What a running dockerd answers.
+    pub(super) fn docker(&self, socket: &str, arguments: &[&str]) -> Option<String> {
+        // Socket addresses are short: where a link leads is shorter than a path through it.
+        let path = fs::canonicalize(self.at(socket)).ok()?;
+        let address = format!("unix://{}", path.display());
+        run(Command::new("docker").args(["-H", &address]).args(arguments), Duration::from_secs(10)).ok()
+    }
+
     fn docker_store(&self, socket: Option<&str>) -> Store {
         // Who runs knows best.
-        if let Some(socket) = socket {
-            let socket = fs::canonicalize(self.at(socket)).unwrap_or_else(|_| self.at(socket));
-            let mut command = Command::new("docker");
-            command.args([
-                "-H",
-                &format!("unix://{}", socket.display()),
-                "info",
-                "--format",
-                "{{.DriverStatus}}",
-            ]);
-            if let Ok(said) = run(&mut command, Duration::from_secs(10)) {
-                let containerd = said.contains("io.containerd.snapshotter");
-                return if containerd { Store::Containerd } else { Store::Classic };
-            }
+        if let Some(socket) = socket
+            && let Some(said) = self.docker(socket, &["info", "--format", "{{.DriverStatus}}"])
+        {
+            let containerd = said.contains("io.containerd.snapshotter");
+            return if containerd { Store::Containerd } else { Store::Classic };
         }
         let text = files::read(&self.at(docker::CONFIG)).ok().flatten();
         match docker::containerd_store(text.as_deref()) {

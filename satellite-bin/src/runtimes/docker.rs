@@ -28,9 +28,9 @@ pub(super) fn containerd_store(text: Option<&str>) -> Result<Option<bool>, Error
     Ok(features.get("containerd-snapshotter").and_then(serde_json::Value::as_bool))
 }
 
-/// Puts `entry` first in the list `key`, unless it is in it.
-pub(super) fn prepend(before: Option<&str>, key: &str, entry: &str) -> Result<String, Error> {
-    let entry = serde_json::Value::from(entry).to_string();
+/// Puts `wanted` first in the list `key`, unless it is in it.
+pub(super) fn prepend(before: Option<&str>, key: &str, wanted: &str) -> Result<String, Error> {
+    let entry = serde_json::Value::from(wanted).to_string();
     let Some(text) = before.filter(|t| !t.trim().is_empty()) else {
         return Ok(format!("{{\n  \"{key}\": [{entry}]\n}}\n"));
     };
@@ -39,7 +39,7 @@ pub(super) fn prepend(before: Option<&str>, key: &str, entry: &str) -> Result<St
         Some(raw) => {
             let list: Vec<serde_json::Value> =
                 serde_json::from_str(raw.get()).map_err(|_| unparsable(format!("{key:?} is not a list")))?;
-            if list.iter().any(|v| v.to_string() == entry) {
+            if list.iter().any(|v| v.as_str() == Some(wanted)) {
                 return Ok(text.to_string());
             }
             // The raw value is a piece of the text, so its place is known.

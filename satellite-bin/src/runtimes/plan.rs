@@ -156,8 +156,10 @@ fn wanted(
             }
             if hosts.iter().any(|h| h == "docker.io") {
                 let before = view.read(docker::CONFIG)?;
-                let mut text =
-                    docker::prepend(before.as_deref(), "registry-mirrors", &format!("{url}/docker.io"))?;
+                // 20.10 takes no path in a mirror, 26 does (proven); without one the satellite goes by the User-Agent.
+                let path = if found.major().is_some_and(|m| m >= 26) { "/docker.io" } else { "" };
+                let entry = format!("{url}{path}");
+                let mut text = docker::prepend(before.as_deref(), "registry-mirrors", &entry)?;
                 if wish.mirror.is_plain() && !wish.mirror.is_loopback() {
                     text = docker::prepend(Some(&text), "insecure-registries", wish.mirror.address())?;
                 }

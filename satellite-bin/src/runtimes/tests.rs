@@ -123,7 +123,7 @@ fn what_the_admin_had_stays_ours_goes_first_and_all_of_it_can_be_taken_back() {
     assert!(config.contains("config_path = \"/etc/containerd/certs.d\""), "{config}");
     assert_eq!(
         home.read(DAEMON),
-        "{\n\t\"log-level\":  \"warn\", \"registry-mirrors\": [\"http://127.0.0.1:8585/docker.io\", \"https://m.corp\"]\n}"
+        "{\n\t\"log-level\":  \"warn\", \"registry-mirrors\": [\"http://127.0.0.1:8585\", \"https://m.corp\"]\n}"
     );
 
     let drop_in = home.read(DROP_IN).parse::<DocumentMut>().unwrap();

@@ -63,23 +63,12 @@ impl Host {
         }
         let found = self.look(kind);
         let (Some(socket), Some(Store::Classic)) = (&found.socket, found.store) else { return Ok(false) };
-        let path = self.at(socket);
-        let socket = std::fs::canonicalize(&path).unwrap_or(path);
-        let ask = || {
-            let mut command = Command::new("docker");
-            command.args(["-H", &format!("unix://{}", socket.display()), "info", "--format"]);
-            run(command.arg("{{.RegistryConfig.Mirrors}}"), BOUND)
-        };
-        let mut said = ask();
         // It reads its file some time after the signal.
         for _ in 0..20 {
-            match &said {
-                Ok(text) if text.contains(wish.mirror.address()) => return Ok(true),
-                Ok(_) => {
-                    std::thread::sleep(Duration::from_millis(100));
-                    said = ask();
-                }
-                Err(_) => return Ok(false),
+            match self.docker(socket, &["info", "--format", "{{.RegistryConfig.Mirrors}}"]) {
+                Some(text) if text.contains(wish.mirror.address()) => return Ok(true),
+                Some(_) => std::thread::sleep(Duration::from_millis(100)),
+                None => return Ok(false),
             }
         }
         Err("`docker info` does not show the mirror: its log says why, or --registry-mirror is among its flags".into())

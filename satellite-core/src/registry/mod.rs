@@ -185,7 +185,13 @@ impl Registry {
         };
         let Some(name) = name else { return Err(Failure::not_found()) };
         let asked = name.clone();
-        let (repository, host) = self.resolve(name, upstream, right, &target.route)?;
+        let (mut repository, host) = self.resolve(name, upstream, right, &target.route)?;
+        if host.is_none()
+            && right == Right::Pull
+            && let Some(own) = self.dockers_name(&repository, &target.route, &parts.headers)?
+        {
+            repository = own;
+        }
         if let Some(gate) = self.gate.as_ref().filter(|_| repository != asked) {
             gate::check_repository(&**gate, right, &repository, &parts.headers).await?;
         }
@@ -273,6 +279,21 @@ impl Registry {
             _ => self.store.has_repository(&own)?,
         };
         Ok(here.then_some(own))
+    }
+
+    /// The same for Docker before 26, which cannot be told to say that it means docker.io, and means nothing else where
+    /// the registry has no such repository of its own.
+    fn dockers_name(
+        &self,
+        name: &Repository,
+        route: &Route,
+        headers: &HeaderMap,
+    ) -> Result<Option<Repository>, Failure> {
+        let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if !agent.starts_with("docker/") || self.store.has_repository(name)? {
+            return Ok(None);
+        }
+        self.own_name("docker.io", name, route)
     }
 
     /// Whether what is missing may be had from this host.

@@ -1141,6 +1141,15 @@ fn what_was_replicated_under_another_name_is_found_by_its_origins_in_all_spellin
             }
             home.get("/v2/dockerhub/library/nginx/manifests/v").await.is(200);
         }
+        // Docker's mirrors are of docker.io, and older ones cannot say so.
+        cell.set(rule("docker.io=dockerhub"));
+        let plain = "/v2/library/nginx/manifests/v";
+        home.get(plain).await.fails(404, "MANIFEST_UNKNOWN");
+        let docker = || ask().with("user-agent", "docker/20.10.24+dfsg1 go/go1.19.8");
+        home.send("GET", plain, docker()).await.is(200);
+        home.push_image("library/nginx", "own", b"own").await;
+        home.send("GET", plain, docker()).await.fails(404, "MANIFEST_UNKNOWN");
+        home.send("GET", "/v2/library/nginx/manifests/own", docker()).await.is(200);
         // What the rule's target does not have is looked for as without the rule.
         cell.set(rule("docker.io=dockerhub"));
         home.replicate("docker.io", "library/nginx", "old", b"of docker").await;
