@@ -8,7 +8,7 @@ use super::{
     Change, Error, Host, Plan, Probe, Sight, Wish, files,
     journal::{Entry, Journal},
     plan::reload_of,
-    reload::Reload,
+    reload::{Reload, Told},
     wish::Kind,
 };
 
@@ -78,7 +78,7 @@ impl Host {
                             None => after.files.remove(&change.path),
                         };
                     }
-                    if let Err(said) = self.reload(kind, reload) {
+                    if let Told::ByHand(said) | Told::Failed(said) = self.reload(kind, reload) {
                         log::warn!("{kind}: {said}");
                     }
                     outcome.refused.push((kind, error));
@@ -102,12 +102,16 @@ impl Host {
         }
         let refuse = |problem| Error::Unverified { runtime: kind, problem };
         let mut checked = self.check(kind, Some(wish)).map_err(refuse)?.then_some(true);
-        let said = self.reload(kind, reload);
-        if said.is_ok() && reload == Reload::Reload && self.check_running(kind, wish).map_err(refuse)? {
+        let (done, said) = match self.reload(kind, reload) {
+            Told::Done(said) => (true, said),
+            Told::ByHand(said) => (false, said),
+            Told::Failed(said) => return Err(refuse(said)),
+        };
+        if done && self.check_running(kind, reload, wish).map_err(refuse)? {
             checked = Some(true);
         }
         let mut note = None;
-        if let (Some(probe), Ok(_)) = (probe, &said)
+        if let Some(probe) = probe.filter(|_| done)
             && let Some(registry) = wish.upstreams.get(&kind).and_then(|list| list.first())
         {
             match probe.pull(self, kind, registry) {
@@ -116,8 +120,7 @@ impl Host {
                 Sight::Untried(why) => note = Some(format!("{kind}: not tried by a pull: {why}")),
             }
         }
-        let done = said.is_ok();
-        Ok((Done { kind, reload, done, said: said.unwrap_or_else(|e| e), checked }, note))
+        Ok((Done { kind, reload, done, said, checked }, note))
     }
 
     /// Takes back what was applied, of these runtimes or of all. What the admin changed since stays; where that is in our own
@@ -161,9 +164,11 @@ impl Host {
                     Some(false)
                 }
             };
-            let said = self.reload(kind, reload);
-            let done = said.is_ok();
-            outcome.runtimes.push(Done { kind, reload, done, said: said.unwrap_or_else(|e| e), checked });
+            let (done, said) = match self.reload(kind, reload) {
+                Told::Done(said) => (true, said),
+                Told::ByHand(said) | Told::Failed(said) => (false, said),
+            };
+            outcome.runtimes.push(Done { kind, reload, done, said, checked });
         }
         Ok(outcome)
     }

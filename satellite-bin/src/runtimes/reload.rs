@@ -40,9 +40,20 @@ fn systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It has been told, or need not be.
+    Done(String),
+    /// It cannot be told from here; this is left to be done by hand.
+    ByHand(String),
+    /// It was told, and failed.
+    Failed(String),
+}
+
 impl Host {
-    /// Makes a runtime read its files. `Err`: what is left to be done by hand.
-    pub(super) fn reload(&self, kind: Kind, what: Reload) -> Result<String, String> {
+    /// Makes a runtime read its files.
+    pub(super) fn reload(&self, kind: Kind, what: Reload) -> Told {
         let units: &[&str] = match kind {
             Kind::Containerd => &["containerd"],
             Kind::Docker => &["docker"],
@@ -51,7 +62,7 @@ impl Host {
             Kind::Rke2 => &["rke2-server", "rke2-agent"],
         };
         if what == Reload::None {
-            return Ok("nothing to reload".into());
+            return Told::Done("nothing to reload".into());
         }
         if self.is_here() && systemd() {
             let bound = Duration::from_secs(90);
@@ -59,11 +70,12 @@ impl Host {
                 if run(Command::new("systemctl").args(["is-active", "--quiet", unit]), bound).is_err() {
                     continue;
                 }
-                return run(Command::new("systemctl").args([&what.to_string(), *unit]), bound)
-                    .map(|_| format!("{what} of {unit} done"))
-                    .map_err(|e| format!("`systemctl {what} {unit}` failed: {e}"));
+                return match run(Command::new("systemctl").args([&what.to_string(), *unit]), bound) {
+                    Ok(_) => Told::Done(format!("{what} of {unit} done")),
+                    Err(e) => Told::Failed(format!("`systemctl {what} {unit}` failed: {e}")),
+                };
             }
-            return Ok("not running".into());
+            return Told::Done("not running".into());
         }
         let pid_file = match kind {
             Kind::Docker => "/run/docker.pid",
@@ -77,14 +89,17 @@ impl Host {
             let pid = text.trim().parse().ok().and_then(Pid::from_raw);
             let comm = pid.map(|p| std::fs::read_to_string(format!("/proc/{}/comm", p.as_raw_nonzero())));
             return match (pid, comm) {
-                (Some(pid), Some(Ok(name))) if name.trim() == program => kill_process(pid, Signal::HUP)
-                    .map(|()| format!("{program} got SIGHUP"))
-                    .map_err(|e| format!("{program} did not get SIGHUP: {e}")),
-                _ if kind == Kind::Docker => Err(format!("send SIGHUP to {program}, if it runs")),
-                _ => Ok("not running".into()),
+                (Some(pid), Some(Ok(name))) if name.trim() == program => match kill_process(pid, Signal::HUP)
+                {
+                    Ok(()) => Told::Done(format!("{program} got SIGHUP")),
+                    Err(e) => Told::ByHand(format!("send SIGHUP to {program}: {e}")),
+                },
+                _ if kind == Kind::Docker => Told::ByHand(format!("send SIGHUP to {program}, if it runs")),
+                _ => Told::Done("not running".into()),
             };
         }
-        Err(format!("restart {} ({kind})", units.join(" or ")))
+        let units = units.join(" or ");
+        Told::ByHand(format!("restart {units}; running containers stay"))
     }
 }
 

@@ -2,7 +2,13 @@
 
 use std::{process::Command, time::Duration};
 
-use super::{Host, Wish, containerd, detect::Store, docker, reload::run, wish::Kind};
+use super::{
+    Host, Wish, containerd,
+    detect::Store,
+    docker,
+    reload::{Reload, run},
+    wish::Kind,
+};
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -57,9 +63,11 @@ impl Host {
     }
 
     /// Whether a runtime that was told to read its files anew has done so. `Ok(false)`: it cannot be asked.
-    pub(super) fn check_running(&self, kind: Kind, wish: &Wish) -> Result<bool, String> {
-        if kind != Kind::Docker || !wish.upstreams.contains_key(&kind) {
-            return Ok(false);
+    pub(super) fn check_running(&self, kind: Kind, reload: Reload, wish: &Wish) -> Result<bool, String> {
+        match (kind, reload) {
+            (Kind::Containerd, Reload::Restart) if self.is_here() => return plugins_load(),
+            (Kind::Docker, Reload::Reload) if wish.upstreams.contains_key(&kind) => {}
+            _ => return Ok(false),
         }
         let found = self.look(kind);
         let (Some(socket), Some(Store::Classic)) = (&found.socket, found.store) else { return Ok(false) };
@@ -72,5 +80,46 @@ impl Host {
             }
         }
         Err("`docker info` does not show the mirror: its log says why, or --registry-mirror is among its flags".into())
+    }
+}
+
+/// Whether containerd has its CRI plugins after a restart: `config dump` does not see what keeps them from loading.
+fn plugins_load() -> Result<bool, String> {
+    for _ in 0..100 {
+        match run(Command::new("ctr").args(["plugins", "ls"]), BOUND) {
+            Ok(said) => return judge_plugins(&said).map(|()| true),
+            Err(e) if e.starts_with("ctr:") => return Ok(false),
+            // It is still starting.
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+    Err("it does not answer after the restart".into())
+}
+
+/// The list of `ctr plugins ls`: TYPE ID PLATFORMS STATUS.
+fn judge_plugins(said: &str) -> Result<(), String> {
+    let words = |line: &str| line.split_whitespace().map(str::to_string).collect::<Vec<_>>();
+    for line in said.lines().map(words).filter(|w| w.len() >= 3) {
+        let cri = line[1] == "cri" || line[0].contains(".cri.");
+        if cri && line.last().is_some_and(|status| status == "error") {
+            return Err(format!("its plugin {} {} does not load; its log says why", line[0], line[1]));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge_plugins;
+
+    #[test]
+    fn a_plugin_of_the_cri_that_does_not_load_is_found() {
+        let head = "TYPE                    ID        PLATFORMS      STATUS\nio.containerd.snapshotter.v1    aufs   linux/amd64    error\n";
+        assert_eq!(judge_plugins(&format!("{head}io.containerd.grpc.v1   cri   linux/amd64   ok\n")), Ok(()));
+        for line in
+            ["io.containerd.grpc.v1  cri  linux/amd64  error", "io.containerd.cri.v1  images  -  error"]
+        {
+            assert!(judge_plugins(&format!("{head}{line}\n")).is_err(), "{line}");
+        }
     }
 }
