@@ -76,3 +76,51 @@ fn docker_pulls_originals_through_the_satellite_and_goes_on_without_it() {
     run(&mut revert, Duration::from_secs(60)).ok();
     assert_eq!(std::fs::read_to_string(&config).unwrap(), before);
 }
+
+/// Since 28 the containerd store reads `certs.d/HOST/hosts.toml`: any registry has a mirror.
+#[test]
+fn docker_with_the_containerd_store_pulls_other_registries_originals_too() {
+    const NAME: &str = "docker with the containerd store";
+    let Some(mut site) = Site::new(NAME, &["dockerd", "docker", "containerd", "curl"]) else { return };
+    let version = run(Command::new("dockerd").arg("--version"), STUCK).ok();
+    let major = version.split_whitespace().nth(2).and_then(|v| v.split('.').next()?.parse::<u32>().ok());
+    if major.is_none_or(|major| major < 28) {
+        return satellite_tests::skip(NAME, &format!("it needs Docker 28, and here is {}", version.trim()));
+    }
+    let runtime = Runtime::docker(&site.scripts, &["--containerd-store".as_ref()]);
+    let certs_d = Path::new(runtime.fact("etc_docker")).join("certs.d");
+    site.root(&[
+        ("/etc/docker/daemon.json", Path::new(runtime.fact("config"))),
+        ("/etc/docker/certs.d", &certs_d),
+        ("/run/docker.sock", Path::new(runtime.fact("socket"))),
+    ]);
+    let origin = site.origin.host();
+    let before = format!(
+        "server = \"http://{origin}\"\n# the origin\n[host.\"http://{origin}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
+    );
+    let file = certs_d.join("registry.test/hosts.toml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, &before).unwrap();
+    let (web, other) = ("registry.test/library/web:v1", "registry.test/library/other:v1");
+    pull(&runtime, web).ok();
+    let without = pull(&runtime, web);
+    let mut table = Table::new(format!("docker {} (containerd)", runtime.fact("version")), without.took);
+    without.ok();
+    assert_eq!(says(&runtime, web), THEIRS);
+
+    site.runtimes("apply", &["docker:registry.test"]).ok();
+    table.quick("satellite has it", pull(&runtime, web));
+    assert_eq!(says(&runtime, web), OURS);
+    table.quick("satellite says 404", pull(&runtime, other));
+    assert_eq!(says(&runtime, other), THEIRS);
+    site.server.daemon().signal(Signal::STOP);
+    let stuck = pull(&runtime, other);
+    site.server.daemon().signal(Signal::CONT);
+    table.measured("satellite stuck (STOP)", &stuck);
+    site.runtimes("revert", &[]).ok();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    site.runtimes("apply", &["docker:registry.test"]).ok();
+    site.server.stop();
+    table.quick("satellite stopped", pull(&runtime, web));
+    assert_eq!(says(&runtime, web), THEIRS);
+}
