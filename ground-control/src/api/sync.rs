@@ -7,8 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, header};
-use satellite_core::fleet::{Interval, StateKind, Sync, SyncAnswer};
-use sha2::{Digest, Sha256};
+use satellite_core::fleet::{Interval, StateKind, Sync, SyncAnswer, images_digest};
 
 use super::{Ctx, Refused};
 use crate::{
@@ -29,7 +28,10 @@ const MAX_IMAGES: usize = 50_000;
 const REFRESH: &str = "refresh_credentials";
 
 /// Takes a heartbeat. The answer is empty, as the reference's; who asks for JSON (`Accept: application/json`) is told which
-/// digests it should run, so that a satellite that runs them need not ask the registry.
+/// digests it should run, so that a satellite that runs them need not ask the registry. `images_digest` in the answer says
+/// which list of images is known here: a satellite that has the same sends its own `images_digest` in place of
+/// `cached_images`. `tag` stands for the whole answer and for what the satellite said: sent back as `unchanged`, with
+/// activity, interval, digests and images left out, it is answered by the tag alone while all that is still so.
 #[utoipa::path(post, path = "/satellites/sync", tag = "satellite side", request_body(content = serde_json::Value), responses((status = 200, body = Option<serde_json::Value>), Refused), security(("basic" = [])))]
 pub async fn sync(
     State(app): Ctx,
@@ -40,7 +42,9 @@ pub async fn sync(
     let caller = satellite.caller(&app, &body.name).await?;
     let wants =
         headers.get(header::ACCEPT).is_some_and(|a| a.to_str().is_ok_and(|a| a.contains("application/json")));
+    let seen = body.unchanged.clone();
     let (beat, change) = report(&caller, body)?;
+    let known = known(&caller, &beat, change.as_ref());
     match app.beats.write(beat, change).await {
         Ok(()) => {}
         Err(Lost::Full) => {
@@ -52,29 +56,66 @@ pub async fn sync(
             return Err(Error::new(StatusCode::INTERNAL_SERVER_ERROR, "failed to save status"));
         }
     }
-    if wants {
-        reply(StatusCode::OK, &desired(&app, &caller).await?)
-    } else {
-        Ok(StatusCode::OK.into_response())
+    if !wants {
+        return Ok(StatusCode::OK.into_response());
     }
+    let answer = desired(&app, &caller, &known).await?;
+    if answer.tag == seen {
+        let SyncAnswer { tag, actions, .. } = answer;
+        return reply(StatusCode::OK, &SyncAnswer { tag, actions, ..SyncAnswer::default() });
+    }
+    reply(StatusCode::OK, &answer)
 }
 
-async fn desired(app: &App, caller: &Caller) -> Result<SyncAnswer, Error> {
+/// What is written down of a satellite after this heartbeat: activity, state, configuration, interval, images.
+fn known(caller: &Caller, beat: &Beat, change: Option<&Change>) -> [String; 5] {
+    let images = change.and_then(|c| c.images.as_ref()).map(|(_, hash)| hash.clone());
+    let images = images.or_else(|| caller.last[4].clone()).unwrap_or_default();
+    let Beat { activity, state_digest, config_digest, interval, .. } = beat.clone();
+    [activity, state_digest, config_digest, interval.unwrap_or_default(), images]
+}
+
+async fn desired(app: &App, caller: &Caller, known: &[String; 5]) -> Result<SyncAnswer, Error> {
     let published = groups::published_of_satellite(&mut *app.db.read().await?, caller.satellite_id).await?;
     let states = published
         .into_iter()
         .filter_map(|(group, digest)| Some((StateKind::Group.url(app.central.url(), &group).ok()?, digest)))
         .collect();
-    Ok(SyncAnswer {
+    let answer = SyncAnswer {
         state_digest: caller.state_digest.clone().unwrap_or_default(),
         config_digest: caller.config_digest.clone().unwrap_or_default(),
         states,
         actions: caller.refresh_wanted.then(|| REFRESH.to_string()).into_iter().collect(),
-    })
+        images_digest: known[4].clone(),
+        tag: String::new(),
+    };
+    Ok(answer.tagged(known))
+}
+
+/// Puts back what a heartbeat left out because it has not changed.
+fn fill(caller: &Caller, body: &mut Sync) {
+    let [activity, state, config, every, _] = caller.last.each_ref().map(Option::as_deref);
+    for (field, last) in [
+        (&mut body.activity, activity),
+        (&mut body.latest_state_digest, state),
+        (&mut body.latest_config_digest, config),
+        (&mut body.state_report_interval, every),
+    ] {
+        if field.is_empty() {
+            *field = last.unwrap_or_default().into();
+        }
+    }
 }
 
 /// What is written of it, and what is new in it.
-fn report(caller: &Caller, body: Sync) -> Result<(Beat, Option<Change>), Error> {
+fn report(caller: &Caller, mut body: Sync) -> Result<(Beat, Option<Change>), Error> {
+    let brief = !body.unchanged.is_empty();
+    if brief {
+        fill(caller, &mut body);
+    }
+    // The answer says which list is known here: a satellite that has another sends it with its next heartbeat.
+    let images_left_out =
+        body.cached_images.is_empty() && body.image_count > 0 && (brief || !body.images_digest.is_empty());
     let interval: Option<Interval> = match body.state_report_interval.as_str() {
         "" => None,
         text => Some(text.parse().map_err(|e| Error::bad("invalid heartbeat interval format").detail(e))?),
@@ -103,7 +144,7 @@ fn report(caller: &Caller, body: Sync) -> Result<(Beat, Option<Change>), Error> 
             held.entry(image.reference).or_insert(image.size_bytes.max(0));
         }
     }
-    let hash = hash(&held);
+    let hash = images_digest(held.keys().map(String::as_str));
     let clamp = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     #[expect(clippy::cast_possible_truncation, reason = "below 100,000")]
     let cpu_centi = (body.cpu_percent * 100.0).round() as i64;
@@ -124,7 +165,7 @@ fn report(caller: &Caller, body: Sync) -> Result<(Beat, Option<Change>), Error> 
     };
     let [activity, state, config, every, images] = &caller.last;
     let same = |before: &Option<String>, now: &str| before.as_deref() == Some(now);
-    let other_images = !same(images, &hash);
+    let other_images = !images_left_out && !same(images, &hash);
     let changed = other_images
         || !same(activity, &beat.activity)
         || !same(state, &beat.state_digest)
@@ -147,17 +188,6 @@ fn cut(mut text: String) -> String {
         text.truncate(end);
     }
     text
-}
-
-/// Of references in order; sizes do not count, since the first that anybody reported stays.
-fn hash(held: &BTreeMap<String, i64>) -> String {
-    let mut hasher = Sha256::new();
-    for reference in held.keys() {
-        hasher.update(reference.as_bytes());
-        hasher.update([0]);
-    }
-    let digest = hasher.finalize();
-    digest.iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -199,6 +229,30 @@ mod tests {
         let mut again = caller();
         again.last = [Some("a".into()), Some(String::new()), Some(String::new()), beat.interval, Some(hash)];
         assert!(report(&again, serde_json::from_value(body).unwrap()).unwrap().1.is_none());
+    }
+
+    #[test]
+    fn what_a_heartbeat_leaves_out_is_as_it_was() {
+        let first = serde_json::json!({"activity": "a", "state_report_interval": "@every 90s", "image_count": 1,
+            "latest_state_digest": "s", "cached_images": [{"reference": "x:1@d", "size_bytes": 1}]});
+        let (beat, change) = of(first).unwrap();
+        let kept = known(&caller(), &beat, change.as_ref());
+        let mut again = caller();
+        again.last = kept.clone().map(Some);
+        let say = |body: serde_json::Value| report(&again, serde_json::from_value(body).unwrap()).unwrap();
+
+        let (brief, change) = say(serde_json::json!({"unchanged": "t", "image_count": 1, "cpu_percent": 3}));
+        assert!(change.is_none());
+        assert_eq!((brief.activity.as_str(), brief.interval_us), ("a", Some(90_000_000)));
+        assert_eq!(known(&again, &brief, None), kept);
+
+        // The list alone is left out, and stays; an empty one need not be sent to be believed.
+        let full = serde_json::json!({"activity": "b", "image_count": 1, "images_digest": "other"});
+        assert!(say(full).1.unwrap().images.is_none());
+        let none = say(serde_json::json!({"activity": "a", "image_count": 0, "images_digest": "e"}));
+        assert!(none.1.unwrap().images.unwrap().0.is_empty());
+        // As the reference says that it holds nothing.
+        assert!(say(serde_json::json!({"activity": "a"})).1.unwrap().images.unwrap().0.is_empty());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use serde::{Deserialize, Deserializer};
 pub use interval::{Interval, IntervalError};
 pub use name::{BadName, Name, StateKind, is_robot_name};
 pub use state::{Artifact, GroupState, SatelliteState};
-pub use sync::{CachedImage, Sync, SyncAnswer};
+pub use sync::{CachedImage, LastError, Sync, SyncAnswer, SyncEvent, images_digest};
 pub use ztr::{Ztr, ZtrAuth};
 
 /// A field that does not hold what it must: `artifacts[2].repository: must have a project, as in edge/app`.
