@@ -147,7 +147,7 @@ fn status(place: &Place) -> Result<()> {
             let files = applied.remove(&f.kind).unwrap_or_default();
             json!({
                 "runtime": f.kind, "version": f.version, "socket": f.socket, "config": f.config, "store": f.store,
-                "applied": !files.is_empty(), "files": files,
+                "applied": !files.is_empty(), "intact": files.values().all(|same| *same), "files": files,
             })
         })
         .collect();
@@ -159,14 +159,14 @@ fn status(place: &Place) -> Result<()> {
         output::line("no container runtime found");
     }
     for (found, value) in found.iter().zip(&all) {
-        let files: Vec<_> =
-            value["files"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let files: Vec<_> = value["files"].as_object().into_iter().flatten().collect();
         let state =
             if files.is_empty() { "not pointed at the satellite" } else { "pointed at the satellite" };
         let version = found.version.as_deref().unwrap_or("-");
         output::line(&format!("{:<10} {version:<16} {state}", found.kind));
-        for file in files {
-            output::line(&format!("             {file}"));
+        for (file, same) in files {
+            let changed = if *same == Value::Bool(true) { "" } else { "  (changed since)" };
+            output::line(&format!("             {file}{changed}"));
         }
     }
     Ok(())

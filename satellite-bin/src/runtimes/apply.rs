@@ -1,6 +1,6 @@
 //! Doing what was planned, and taking it back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -173,11 +173,13 @@ impl Host {
         Ok(outcome)
     }
 
-    /// The runtimes that something was applied to, with its files.
-    pub fn applied(&self) -> Result<BTreeMap<Kind, BTreeSet<String>>, Error> {
-        let mut all: BTreeMap<Kind, BTreeSet<String>> = BTreeMap::new();
+    /// The runtimes that something was applied to, with its files, and whether each is still as it was written.
+    pub fn applied(&self) -> Result<BTreeMap<Kind, BTreeMap<String, bool>>, Error> {
+        let mut all: BTreeMap<Kind, BTreeMap<String, bool>> = BTreeMap::new();
         for (path, entry) in self.journal()?.files {
-            all.entry(entry.kind).or_default().insert(path);
+            let now = files::read(&self.at(&path)).ok().flatten();
+            let same = now.is_some() && now.as_ref() == entry.written.first();
+            all.entry(entry.kind).or_default().insert(path, same);
         }
         Ok(all)
     }

@@ -158,6 +158,8 @@ fn what_the_admin_changes_later_survives_the_revert_and_our_lines_go() {
     home.host.apply(&wish(&ALL), None).unwrap();
     home.write(CONFIG, &home.read(CONFIG).replace("# mine", "# mine, and changed"));
     home.write(HUB, &format!("{}\n[host.\"https://late\"]\n", home.read(HUB)));
+    let applied = home.host.applied().unwrap();
+    assert!(!applied[&Kind::Containerd][CONFIG] && applied[&Kind::Docker][DAEMON], "{applied:?}");
     home.host.revert(None, false).unwrap();
     assert_eq!(home.read(CONFIG), admins()[0].1.replace("# mine", "# mine, and changed"));
     assert_eq!(home.read(HUB), format!("{}\n[host.\"https://late\"]\n", admins()[1].1));
