@@ -3,5 +3,9 @@
 //! | room | knows |
 //! |---|---|
 //! | [`cause`] | why something failed, as a code that machines can count |
+//! | [`center`] | Ground Control's routes, and what its refusals mean |
+//! | [`identity`] | who it is: token, certificate, device key, renewal |
 
 pub mod cause;
+pub mod center;
+pub mod identity;
