@@ -17,6 +17,8 @@ use crate::{
 
 /// How often numbers are counted and robots looked at.
 const LOOK: Duration = Duration::from_secs(15);
+/// How often free memory is given back: a crowd leaves some 10 MiB a second behind.
+const TRIM: Duration = Duration::from_secs(3);
 /// How often old rows are removed.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// How often the embedded registry gives back room.
@@ -30,10 +32,20 @@ const REST: i64 = 24 * 3600 * 1_000_000;
 
 /// Runs for ever.
 pub async fn keep(app: &Arc<App>, embedded: Option<&Embedded>) {
+    futures_lite::future::or(look_after(app, embedded), give_back()).await;
+}
+
+async fn give_back() {
+    loop {
+        Timer::after(TRIM).await;
+        satellite_core::memory::trim();
+    }
+}
+
+async fn look_after(app: &Arc<App>, embedded: Option<&Embedded>) {
     let (mut swept, mut collected): (Option<Instant>, Instant) = (None, Instant::now());
     let mut central = Health::Well;
     loop {
-        satellite_core::memory::trim();
         if let Err(e) = count(app).await {
             log::warn!("the fleet could not be counted: {e}");
         }

@@ -6,7 +6,7 @@ use clap::Parser;
 use ground_control::cli::{self, Args};
 
 fn main() -> ExitCode {
-    satellite_core::memory::give_back(1 << 20);
+    satellite_core::memory::give_back(128 << 10);
     let args = Args::parse();
     cli::logger(&args);
     cli::run(args)

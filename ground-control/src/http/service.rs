@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use async_lock::Semaphore;
 use async_trait::async_trait;
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -16,17 +17,40 @@ use tower::ServiceExt;
 
 /// Answers of up to so many bytes go out in one piece.
 const WHOLE: u64 = 32 << 20;
+/// Requests in hand at once. One takes some 40 KiB beyond its connection, and the database has a dozen places: a herd
+/// of thousands waits cheaply, with its bodies unread.
+const IN_HAND: usize = 128;
 
 /// Routes, and beside them perhaps a registry.
 pub struct Service {
     routes: Router,
     registry: Option<Arc<dyn Handler>>,
+    turns: Turns,
+}
+
+/// Places for requests in hand. Heartbeats have their own: they go on while whatever waits for a slow registry fills the
+/// others.
+struct Turns {
+    heartbeats: Semaphore,
+    others: Semaphore,
+}
+
+impl Turns {
+    /// Where a request waits for its turn; what says how the server is never does.
+    fn of(&self, path: &str) -> Option<&Semaphore> {
+        match path {
+            "/satellites/sync" => Some(&self.heartbeats),
+            "/ping" | "/health" | "/healthz" | "/readyz" | "/metrics" => None,
+            _ => Some(&self.others),
+        }
+    }
 }
 
 impl Service {
     /// `/v2` and all below it belongs to the registry, if there is one.
     pub fn new(routes: Router, registry: Option<Arc<dyn Handler>>) -> Self {
-        Self { routes, registry }
+        let turns = Turns { heartbeats: Semaphore::new(IN_HAND), others: Semaphore::new(IN_HAND) };
+        Self { routes, registry, turns }
     }
 }
 
@@ -39,6 +63,10 @@ impl Handler for Service {
         {
             return registry.handle(request).await;
         }
+        let turn = match self.turns.of(path) {
+            Some(turns) => Some(turns.acquire().await),
+            None => None,
+        };
         let (parts, body) = request.into_parts();
         let body = if body.length == Some(0) {
             Body::empty()
@@ -50,7 +78,9 @@ impl Handler for Service {
             Ok(answer) => answer.into_parts(),
             Err(never) => match never {},
         };
-        http::Response::from_parts(parts, outgoing(body).await)
+        let answer = http::Response::from_parts(parts, outgoing(body).await);
+        drop(turn);
+        answer
     }
 }
 
@@ -81,5 +111,23 @@ impl Stream for Sendable {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let stream = self.0.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         stream.as_mut().poll_next(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn heartbeats_have_places_of_their_own_and_who_asks_how_it_is_never_waits() {
+        let turns = Turns { heartbeats: Semaphore::new(1), others: Semaphore::new(1) };
+        let other = turns.of("/api/satellites").unwrap().try_acquire();
+        assert!(other.is_some() && turns.of("/satellites/ztr/t").unwrap().try_acquire().is_none());
+        assert!(turns.of("/satellites/sync").unwrap().try_acquire().is_some());
+        assert!(turns.of("/readyz").is_none() && turns.of("/metrics").is_none());
+        drop(other);
+        assert!(turns.of("/api/groups").unwrap().try_acquire().is_some());
     }
 }

@@ -219,7 +219,7 @@ impl Settings {
                 .duration("OUTBOX_LEASE", Duration::from_secs(15))?
                 .clamp(Duration::from_millis(300), Duration::from_secs(300)),
             token_claim: env.duration("TOKEN_CLAIM", Duration::from_secs(60))?,
-            idle: env.duration("IDLE_TIMEOUT", Duration::from_secs(2))?,
+            idle: env.duration("IDLE_TIMEOUT", Duration::from_secs(1))?,
             offline_after: env.duration("STALE_THRESHOLD", Duration::from_secs(3600))?,
             tls: tls(env)?,
             spiffe_domain: env
@@ -227,7 +227,7 @@ impl Settings {
                 .then(|| env.get("SPIFFE_TRUST_DOMAIN").unwrap_or_else(|| "harbor-satellite.local".into())),
             satellite_limit: env.number("SATELLITE_REQUESTS_PER_MINUTE", 600)?,
             login_limit: env.number("LOGIN_FAILURES_PER_MINUTE", 10)?,
-            connections: env.number("MAX_CONNECTIONS", 2000)?,
+            connections: env.number("MAX_CONNECTIONS", 1500)?,
             threads: env.number("THREADS", cores.min(4))?.clamp(1, 64),
             keep_history: env.duration("STATUS_RETENTION", Duration::from_secs(7 * 86_400))?,
             keep_audit: env.duration("AUDIT_RETENTION", Duration::from_secs(90 * 86_400))?,
