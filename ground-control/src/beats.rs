@@ -9,6 +9,7 @@ use smol::channel::{Receiver, Sender, bounded};
 use crate::{
     db::{
         self, Db, Dialect,
+        events::{self, Event},
         heartbeats::{self, Beat},
         images,
     },
@@ -26,8 +27,12 @@ const GATHER: Duration = Duration::from_millis(4);
 const RIVALS: usize = 3;
 
 /// What changed with a beat, beyond that it came.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Change {
+    /// Its activity, digests, interval or images are others than before: worth a line of the history.
+    pub history: bool,
+    /// What happened.
+    pub events: Vec<Event>,
     /// Its images with their sizes, and their hash, where they are others than before.
     pub images: Option<(std::collections::BTreeMap<String, i64>, String)>,
 }
@@ -155,7 +160,10 @@ impl Writer {
                 }
                 None => None,
             };
-            heartbeats::record(&mut tx, &job.beat, hash).await?;
+            if change.history {
+                heartbeats::record(&mut tx, &job.beat, hash).await?;
+            }
+            events::put(&mut tx, job.beat.satellite_id, &change.events).await?;
         }
         tx.commit().await
     }

@@ -9,8 +9,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        audit, configs, groups, health, images, lifecycle, login, members, outbox, satellites, spire, status,
-        sync, users, ztr,
+        audit, configs, enroll, events, groups, health, images, lifecycle, login, members, outbox,
+        satellites, spire, status, sync, users, ztr,
     },
     app::App,
     http::{not_allowed, not_found, observe},
@@ -31,6 +31,8 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(ztr::exchange))
         .routes(routes!(ztr::by_certificate))
         .routes(routes!(ztr::credentials))
+        .routes(routes!(enroll::challenge))
+        .routes(routes!(enroll::enroll))
         .routes(routes!(sync::sync))
         // Users.
         .routes(routes!(login::logout))
@@ -58,6 +60,7 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(satellites::get, satellites::delete))
         .routes(routes!(status::status))
         .routes(routes!(status::history))
+        .routes(routes!(events::list))
         .routes(routes!(status::images))
         .routes(routes!(status::health))
         .routes(routes!(lifecycle::labels))

@@ -83,6 +83,8 @@ pub async fn token(State(app): Ctx, session: Session, Path(name): Path<String>) 
     let revived = satellite.standing == Standing::Revoked;
     if revived {
         satellites::set_standing(&mut tx, satellite.id, Standing::Active).await?;
+        // Whatever was revoked stays out: the token may be for another device.
+        satellites::set_device_key(&mut tx, satellite.id, None).await?;
         app.outbox.put(&mut tx, Kind::Robot, &name).await?;
         app.outbox.put(&mut tx, Kind::Satellite, &name).await?;
     }

@@ -3,6 +3,8 @@
 
 pub mod audit;
 pub mod configs;
+pub mod enroll;
+pub mod events;
 pub mod groups;
 pub mod health;
 pub mod images;

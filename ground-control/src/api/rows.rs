@@ -136,6 +136,9 @@ pub struct SatelliteRow {
     /// The configuration it runs; only with `view=full`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_digest: Option<String>,
+    /// What is wrong with it; empty: nothing. Only with `view=full`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_cause: Option<String>,
 }
 
 impl SatelliteRow {
@@ -155,6 +158,7 @@ impl SatelliteRow {
             labels: None,
             state_digest: None,
             config_digest: None,
+            error_cause: None,
         }
     }
 
@@ -180,6 +184,7 @@ impl SatelliteRow {
             last_activity: text(&s.activity),
             state_digest: text(&s.state_digest),
             config_digest: text(&s.config_digest),
+            error_cause: text(&s.error_cause),
             ..Self::plain(s)
         }
     }

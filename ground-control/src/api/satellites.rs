@@ -52,6 +52,8 @@ pub struct SatelliteQuery {
     pub holding: Option<String>,
     /// That lack it.
     pub lacking: Option<String>,
+    /// With whom this is wrong: a cause code (`disk.blocked`), or its first part (`disk`).
+    pub cause: Option<String>,
     /// `true`: that run other digests than they should.
     pub drifted: Option<bool>,
     /// `full`: rows with state, labels and digests.
@@ -84,6 +86,7 @@ impl SatelliteQuery {
             state: state.map(|s| (s, db::now(), thresholds(app))),
             image,
             wants: None,
+            cause: self.cause.clone(),
             drifted: self.drifted.unwrap_or(false),
         })
     }

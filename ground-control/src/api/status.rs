@@ -118,6 +118,15 @@ pub struct RobotInfo {
     projects: Vec<String>,
 }
 
+/// What is wrong.
+#[derive(Serialize, ToSchema)]
+pub struct LastErrorRow {
+    /// A stable code: `disk.blocked`.
+    cause: String,
+    /// For people.
+    message: String,
+}
+
 /// How a satellite is.
 #[derive(Serialize, ToSchema)]
 pub struct Health {
@@ -131,6 +140,8 @@ pub struct Health {
     last_seen: Option<String>,
     heartbeat_interval: Option<String>,
     activity: Option<String>,
+    /// What is wrong with it now, by its last heartbeat.
+    last_error: Option<LastErrorRow>,
     /// What it should run.
     desired: Digests,
     /// What it says it runs.
@@ -178,6 +189,9 @@ pub async fn health(State(app): Ctx, _: Session, Path(name): Path<String>) -> An
         last_seen: s.last_seen.map(time),
         heartbeat_interval: s.interval,
         activity: s.activity,
+        last_error: s
+            .error_cause
+            .map(|cause| LastErrorRow { cause, message: s.error_message.unwrap_or_default() }),
         labels: s.labels,
         name: s.name,
         desired,

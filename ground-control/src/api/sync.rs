@@ -7,14 +7,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, header};
-use satellite_core::fleet::{Interval, StateKind, Sync, SyncAnswer, images_digest};
+use satellite_core::fleet::{Interval, StateKind, Sync, SyncAnswer, SyncEvent, images_digest};
 
 use super::{Ctx, Refused};
 use crate::{
     app::App,
     auth::Satellite,
     beats::{Change, Lost},
-    db::{self, groups, heartbeats::Beat, robots::Caller},
+    db::{self, events::Event, groups, heartbeats::Beat, robots::Caller},
     http::{Error, Json, LARGE, json as reply},
 };
 
@@ -22,6 +22,12 @@ use crate::{
 const MAX_TEXT: usize = 255;
 /// Longest reference of an image.
 const MAX_REFERENCE: usize = 512;
+/// Longest code of an error, and name of an event.
+const MAX_CAUSE: usize = 64;
+/// Longest text of an error.
+const MAX_MESSAGE: usize = 512;
+/// Most events of a heartbeat.
+const MAX_EVENTS: usize = 256;
 /// Most images of a report.
 const MAX_IMAGES: usize = 50_000;
 /// Tells a satellite to fetch a new secret.
@@ -144,6 +150,7 @@ fn report(caller: &Caller, mut body: Sync) -> Result<(Beat, Option<Change>), Err
             held.entry(image.reference).or_insert(image.size_bytes.max(0));
         }
     }
+    let events = events(body.events)?;
     let hash = images_digest(held.keys().map(String::as_str));
     let clamp = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     #[expect(clippy::cast_possible_truncation, reason = "below 100,000")]
@@ -162,26 +169,61 @@ fn report(caller: &Caller, mut body: Sync) -> Result<(Beat, Option<Change>), Err
         sync_ms: body.last_sync_duration_ms,
         image_count: body.image_count.clamp(0, i64::from(i32::MAX)),
         reported_at,
+        error: body
+            .last_error
+            .filter(|e| !e.cause.is_empty())
+            .map(|e| (cut_to(e.cause, MAX_CAUSE), cut_to(e.message, MAX_MESSAGE))),
     };
     let [activity, state, config, every, images] = &caller.last;
     let same = |before: &Option<String>, now: &str| before.as_deref() == Some(now);
     let other_images = !images_left_out && !same(images, &hash);
-    let changed = other_images
+    let history = other_images
         || !same(activity, &beat.activity)
         || !same(state, &beat.state_digest)
         || !same(config, &beat.config_digest)
         || every != &beat.interval;
-    let change = changed.then(|| Change { images: other_images.then_some((held, hash)) });
+    let change = (history || !events.is_empty()).then(|| Change {
+        history,
+        events,
+        images: other_images.then_some((held, hash)),
+    });
     Ok((beat, change))
 }
 
 /// Year 1, which is what Go makes of a missing time.
 const GO_ZERO: i64 = -62_135_596_800_000_000;
 
-/// The first 255 bytes, at a border of characters.
-fn cut(mut text: String) -> String {
-    if text.len() > MAX_TEXT {
-        let mut end = MAX_TEXT;
+/// What it says that happened, as it is written down.
+fn events(said: Vec<SyncEvent>) -> Result<Vec<Event>, Error> {
+    if said.len() > MAX_EVENTS {
+        return Err(Error::bad(format!("events: at most {MAX_EVENTS}")));
+    }
+    let clamp = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let one = |(i, e): (usize, SyncEvent)| {
+        let at: jiff::Timestamp =
+            e.at.parse().map_err(|_| Error::bad(format!("events[{i}].at: must be RFC 3339")))?;
+        Ok(Event {
+            id: 0,
+            seq: clamp(e.seq),
+            at: at.as_microsecond(),
+            event: cut_to(e.event, MAX_CAUSE),
+            image: cut_to(e.image, MAX_REFERENCE),
+            bytes: clamp(e.bytes),
+            total: clamp(e.total),
+            cause: cut_to(e.cause, MAX_CAUSE),
+        })
+    };
+    said.into_iter().enumerate().map(one).collect()
+}
+
+fn cut(text: String) -> String {
+    cut_to(text, MAX_TEXT)
+}
+
+/// The first `most` bytes, at a border of characters.
+fn cut_to(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let mut end = most;
         while !text.is_char_boundary(end) {
             end -= 1;
         }
@@ -197,20 +239,7 @@ mod tests {
     use super::*;
 
     fn caller() -> Caller {
-        Caller {
-            satellite_id: 1,
-            name: "s".into(),
-            standing: "active".into(),
-            secret_digest: None,
-            previous_digest: None,
-            previous_until: None,
-            expires_at: None,
-            used_at: None,
-            refresh_wanted: false,
-            last: [const { None }; 5],
-            state_digest: None,
-            config_digest: None,
-        }
+        Caller::unknown(1, "s")
     }
 
     fn of(body: serde_json::Value) -> Result<(Beat, Option<Change>), Error> {

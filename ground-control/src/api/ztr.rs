@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode, request::Parts};
 use satellite_core::fleet::{StateKind, Ztr, ZtrAuth};
 use serde_json::json;
 
-use super::{Ctx, Refused, satellites};
+use super::{Ctx, Refused, enroll, satellites};
 use crate::{
     app::App,
     audit::Event,
@@ -32,12 +32,12 @@ use crate::{
 /// Without a key nothing is repeated so soon after: these are racers.
 const RACE: i64 = 3_000_000;
 /// How long the secret before is believed by this server after a new one was fetched and not used.
-const PREVIOUS: i64 = 24 * 3600 * 1_000_000;
+pub(super) const PREVIOUS: i64 = 24 * 3600 * 1_000_000;
 /// The configuration of satellites that register themselves.
 const DEFAULT_CONFIG: &str = "default";
 
 /// Exchanges a one-time token for the robot account.
-#[utoipa::path(get, path = "/satellites/ztr/{token}", tag = "satellite side", params(("token" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "Names this device's try, so that it may be repeated")), responses((status = 200, body = serde_json::Value), Refused), security(()))]
+#[utoipa::path(get, path = "/satellites/ztr/{token}", tag = "satellite side", params(("token" = String, Path), ("Idempotency-Key" = Option<String>, Header, description = "Names this device's try, so that it may be repeated"), ("Satellite-Device-Key" = Option<String>, Header, description = "Base64 of the device's ed25519 public key, by which it may come back (`POST /satellites/enroll`)")), responses((status = 200, body = serde_json::Value), Refused), security(()))]
 pub async fn exchange(
     State(app): Ctx,
     origin: Origin,
@@ -45,14 +45,21 @@ pub async fn exchange(
     headers: HeaderMap,
 ) -> Answer {
     let key = headers.get("idempotency-key").map(|k| sha256_hex(&String::from_utf8_lossy(k.as_bytes())));
+    let device = enroll::shown(&headers)?;
     let work = {
         let app = Arc::clone(&app);
-        async move { by_token(&app, &origin, &token, key).await }
+        async move { by_token(&app, &origin, &token, key, device).await }
     };
     app.to_the_end(work).await.unwrap_or_else(|| Err(Error::internal()))
 }
 
-async fn by_token(app: &App, origin: &Origin, token: &str, key: Option<String>) -> Answer {
+async fn by_token(
+    app: &App,
+    origin: &Origin,
+    token: &str,
+    key: Option<String>,
+    device: Option<String>,
+) -> Answer {
     let invalid = || Error::bad("Error: Invalid Token");
     let masked = mask(token);
     let masked = masked.as_str();
@@ -90,7 +97,7 @@ async fn by_token(app: &App, origin: &Origin, token: &str, key: Option<String>) 
     let event = Event::done("satellite", "register", origin).by(&found.satellite, "satellite");
     let event =
         event.satellite(&found.satellite).details(json!({"flow": "ztr", "again": found.used_at.is_some()}));
-    let used = Used { id: found.id, claim: &claim, key: key.as_deref() };
+    let used = Used { id: found.id, claim: &claim, key: key.as_deref(), device: device.as_deref() };
     let given = give(app, found.satellite_id, &found.satellite, None, Some(used), event).await;
     if given.is_err() {
         // As good as before; if that fails too, the claim lapses.
@@ -129,14 +136,15 @@ fn mask(token: &str) -> String {
     }
 }
 
-struct Used<'a> {
+pub(super) struct Used<'a> {
     id: i64,
     claim: &'a str,
     key: Option<&'a str>,
+    device: Option<&'a str>,
 }
 
 /// A new secret for a satellite's robot, written down with everything that goes with it.
-async fn give(
+pub(super) async fn give(
     app: &App,
     satellite: i64,
     name: &str,
@@ -154,10 +162,11 @@ async fn give(
     let digest = app.keys.digest("robot", secret.expose());
     let expires_at = robot.expires_at.map(|s| s.saturating_mul(1_000_000));
     robots::set_secret(&mut tx, satellite, &digest, expires_at, previous_until).await?;
-    if let Some(used) = used
-        && !tokens::mark_used(&mut tx, used.id, used.claim, used.key).await?
-    {
-        return Err(Error::bad("Error: Invalid Token").detail("the exchange took too long, try again"));
+    if let Some(used) = used {
+        if !tokens::mark_used(&mut tx, used.id, used.claim, used.key).await? {
+            return Err(Error::bad("Error: Invalid Token").detail("the exchange took too long, try again"));
+        }
+        enroll::remember(&mut tx, satellite, used.device).await?;
     }
     app.audit.record(&mut tx, event).await?;
     tx.commit().await?;

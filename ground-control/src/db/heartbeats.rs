@@ -31,10 +31,12 @@ pub struct Beat {
     pub image_count: i64,
     /// When it was made, by the satellite's clock.
     pub reported_at: i64,
+    /// What is wrong: a stable code, and a text.
+    pub error: Option<(String, String)>,
 }
 
 /// Columns of the batch below.
-const WIDTH: usize = 13;
+const WIDTH: usize = 15;
 
 /// Holds these satellites' rows until the transaction ends, taken in the order of their numbers: two replicas that take
 /// the same ones in different orders would wait for each other. `ids` is sorted. For PostgreSQL alone: SQLite has one
@@ -66,7 +68,7 @@ pub async fn write(c: &mut Conn, beats: &mut Vec<Beat>) -> Result<()> {
         rest = others;
         let mut sql = Sql::new(
             "WITH beat (id, seen, every, every_us, activity, state, config, cpu, memory, storage, sync, images, \
-             reported) AS (VALUES ",
+             reported, cause, message) AS (VALUES ",
         );
         for (i, b) in some.iter().enumerate() {
             if i > 0 {
@@ -75,7 +77,7 @@ pub async fn write(c: &mut Conn, beats: &mut Vec<Beat>) -> Result<()> {
             sql.push(
                 "(CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS TEXT), \
                  CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), \
-                 CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT))",
+                 CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT))",
                 values(b),
             );
         }
@@ -84,7 +86,7 @@ pub async fn write(c: &mut Conn, beats: &mut Vec<Beat>) -> Result<()> {
              interval_us = beat.every_us, activity = beat.activity, state_digest = beat.state, \
              config_digest = beat.config, cpu_centi = beat.cpu, memory_bytes = beat.memory, \
              storage_bytes = beat.storage, sync_ms = beat.sync, image_count = beat.images, \
-             reported_at = beat.reported FROM beat WHERE heartbeats.satellite_id = beat.id",
+             reported_at = beat.reported, error_cause = beat.cause, error_message = beat.message FROM beat WHERE heartbeats.satellite_id = beat.id",
             [],
         );
         sql.run(c).await?;
@@ -107,6 +109,8 @@ fn values(b: &Beat) -> [super::sql::Bound; WIDTH] {
         Sql::value(b.sync_ms),
         Sql::value(b.image_count),
         Sql::value(b.reported_at),
+        Sql::value(b.error.as_ref().map(|e| e.0.as_str())),
+        Sql::value(b.error.as_ref().map(|e| e.1.as_str())),
     ]
 }
 

@@ -5,7 +5,10 @@
 
 use super::{Conn, Db, Dialect, Error, Result, Sql, now};
 
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("migrations/0001_initial.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("migrations/0001_initial.sql")),
+    (2, include_str!("migrations/0002_devices_and_events.sql")),
+];
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,6 +26,7 @@ pub mod audit;
 pub mod configs;
 pub mod embedded;
 mod error;
+pub mod events;
 pub mod groups;
 pub mod heartbeats;
 pub mod images;

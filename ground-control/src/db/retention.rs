@@ -5,7 +5,7 @@ use super::{Conn, Result, Sql, now};
 /// How long things stay, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Ages {
-    /// Lines of the status history; the newest of each satellite stays.
+    /// Lines of the status history, of which the newest of each satellite stays, and events.
     pub history: i64,
     /// Audit events.
     pub audit: i64,
@@ -26,6 +26,7 @@ pub async fn sweep(c: &mut Conn, ages: Ages) -> Result<u64> {
         ),
         ("DELETE FROM rate_windows WHERE started_at < $1", at - ages.rest),
         ("DELETE FROM outbox WHERE done_at < $1", at - ages.rest),
+        ("DELETE FROM satellite_events WHERE created_at < $1", at - ages.history),
         ("DELETE FROM audit_events WHERE created_at < $1", at - ages.audit),
         (
             "DELETE FROM status_history WHERE created_at < $1 AND NOT EXISTS (SELECT 1 FROM heartbeats h \

@@ -86,6 +86,27 @@ impl FromColumns for Caller {
     }
 }
 
+#[cfg(test)]
+impl Caller {
+    /// In good standing, and nothing is known of it.
+    pub fn unknown(satellite_id: i64, name: &str) -> Self {
+        Self {
+            satellite_id,
+            name: name.into(),
+            standing: "active".into(),
+            secret_digest: None,
+            previous_digest: None,
+            previous_until: None,
+            expires_at: None,
+            used_at: None,
+            refresh_wanted: false,
+            last: [const { None }; 5],
+            state_digest: None,
+            config_digest: None,
+        }
+    }
+}
+
 macro_rules! caller {
     ($condition:literal) => {
         caller!("", $condition)

@@ -39,6 +39,10 @@ pub struct Satellite {
     pub state_digest: Option<String>,
     /// The configuration it runs.
     pub config_digest: Option<String>,
+    /// What is wrong with it, as a stable code; `None`: nothing.
+    pub error_cause: Option<String>,
+    /// The same for people.
+    pub error_message: Option<String>,
 }
 
 impl FromColumns for Satellite {
@@ -56,12 +60,15 @@ impl FromColumns for Satellite {
             activity: c.take()?,
             state_digest: c.take()?,
             config_digest: c.take()?,
+            error_cause: c.take()?,
+            error_message: c.take()?,
         })
     }
 }
 
 const COLUMNS: &str = "SELECT s.id, s.name, s.standing, s.labels, s.created_at, s.updated_at, h.last_seen, \
-                       h.heartbeat_interval, h.interval_us, h.activity, h.state_digest, h.config_digest \
+                       h.heartbeat_interval, h.interval_us, h.activity, h.state_digest, h.config_digest, \
+                       h.error_cause, h.error_message \
                        FROM satellites s LEFT JOIN heartbeats h ON h.satellite_id = s.id WHERE ";
 
 /// What to look for; all of it must hold.
@@ -81,6 +88,8 @@ pub struct Filter {
     pub image: Option<(String, bool)>,
     /// An image that one of its groups wants.
     pub wants: Option<String>,
+    /// What is wrong with it: a cause code, or its first part.
+    pub cause: Option<String>,
     /// Other digests than it should run.
     pub drifted: bool,
 }
@@ -138,6 +147,12 @@ fn conditions(sql: &mut Sql, filter: &Filter) {
             sql.push(" AND gi.digest = ?", [Sql::value(parts.digest)]);
         }
         sql.push(")", []);
+    }
+    if let Some(cause) = &filter.cause {
+        sql.push(
+            " AND (h.error_cause = ? OR h.error_cause LIKE ? ESCAPE '\\')",
+            [Sql::value(cause), Sql::value(format!("{}.%", like(cause).trim_matches('%')))],
+        );
     }
     if filter.drifted {
         sql.push(
@@ -312,6 +327,18 @@ pub async fn set_standing(c: &mut Conn, id: i64, standing: Standing) -> Result<(
         .bind(id)
         .run(c)
         .await?;
+    Ok(())
+}
+
+/// The public key of its device; base64.
+pub async fn device_key(c: &mut Conn, id: i64) -> Result<Option<String>> {
+    let sql = Sql::new("SELECT device_key FROM satellites WHERE id = $1 AND device_key IS NOT NULL");
+    sql.bind(id).one(c).await
+}
+
+/// Another device, or none.
+pub async fn set_device_key(c: &mut Conn, id: i64, key: Option<&str>) -> Result<()> {
+    Sql::new("UPDATE satellites SET device_key = $2 WHERE id = $1").bind(id).bind(key).run(c).await?;
     Ok(())
 }
 

@@ -126,6 +126,7 @@ fn a_batch_of_heartbeats_is_a_row_a_satellite_and_the_last_wins() {
             sync_ms: 3,
             image_count: 4,
             reported_at: -62_135_596_800_000_000,
+            error: (seen == 20).then(|| ("disk.blocked".into(), "full".into())),
         };
         let mut beats: Vec<_> = ids.iter().map(|id| beat(*id, 10)).collect();
         beats.extend([beat(ids[0], 20), beat(ids[0], 15)]);
@@ -135,6 +136,11 @@ fn a_batch_of_heartbeats_is_a_row_a_satellite_and_the_last_wins() {
         let all = satellites::page(&mut c, &satellites::Filter::default(), 0, 1000).await.unwrap();
         assert_eq!(all.iter().filter(|s| s.last_seen == Some(10)).count(), 299);
         assert_eq!(all[0].last_seen, Some(20));
+        assert_eq!(all[0].error_cause.as_deref(), Some("disk.blocked"));
+        for (cause, count) in [("disk.blocked", 1), ("disk", 1), ("dis", 0), ("state", 0)] {
+            let filter = satellites::Filter { cause: Some(cause.into()), ..satellites::Filter::default() };
+            assert_eq!(satellites::page(&mut c, &filter, 0, 10).await.unwrap().len(), count, "{cause}");
+        }
         assert_eq!(all[0].activity.as_deref(), Some("a'b\u{fffd}c"));
     });
 }

@@ -6,6 +6,7 @@ mod accounts;
 mod bad_input;
 mod chaos;
 mod clock;
+mod devices;
 mod end_to_end;
 mod plain;
 mod replay;

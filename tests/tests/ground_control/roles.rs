@@ -76,9 +76,10 @@ fn spire(route: &Route) -> bool {
     matches!(route.path, "/api/spire/agents" | "/api/satellites/register")
 }
 
-/// Logins and changes of passwords answer 401 to wrong ones; logging out needs a session.
+/// Logins, changes of passwords and signatures of devices are answered by 401 where they are wrong; logging out needs a
+/// session.
 fn may_say_401(route: &Route) -> bool {
-    matches!(route.path, "/login" | "/api/users/password" | "/api/logout")
+    matches!(route.path, "/login" | "/api/users/password" | "/api/logout" | "/satellites/enroll")
 }
 
 fn is_error(answer: &Response) -> bool {

@@ -129,6 +129,7 @@ pub(crate) fn all() -> Vec<Route> {
         route("GET", "/api/spire/status", SystemAdmin, json!(null)),
         route("GET", "/api/spire/agents", SystemAdmin, json!(null)),
         route("GET", "/api/satellites/{satellite}/history", User, json!(null)),
+        route("GET", "/api/satellites/{satellite}/events", User, json!(null)),
         route("GET", "/api/satellites/{satellite}/health", User, json!(null)),
         route("GET", "/api/images/lacking", User, json!(null)),
         route("GET", "/api/images/holding", User, json!(null)),
@@ -137,6 +138,13 @@ pub(crate) fn all() -> Vec<Route> {
         route("GET", "/api/audit", SystemAdmin, json!(null)),
         route("POST", "/satellites/credentials", Satellite, json!(null)),
         route("GET", "/satellites/ztr/{token}", Public, json!(null)),
+        route("POST", "/satellites/enroll/challenge", Public, json!({"name": "absent-1"})),
+        route(
+            "POST",
+            "/satellites/enroll",
+            Public,
+            json!({"name": "absent-1", "nonce": "n", "signature": "s"}),
+        ),
         route("GET", "/satellites/spiffe-ztr", Certificate, json!(null)),
         route("POST", "/satellites/sync", Satellite, satellite_tests::ground_control::heartbeat("absent-1")),
     ]

@@ -27,7 +27,7 @@ pub(super) fn login(server: &Server) -> Result<()> {
 pub(super) async fn satellites(api: &Api, json: bool, what: Satellites) -> Result<()> {
     let path = |name: &str, rest: &str| format!("/api/satellites/{}{rest}", part(name));
     match what {
-        Satellites::List { selector, group, state, q, drifted } => {
+        Satellites::List { selector, group, state, q, drifted, cause } => {
             let rows = api
                 .list(
                     "/api/satellites",
@@ -38,12 +38,14 @@ pub(super) async fn satellites(api: &Api, json: bool, what: Satellites) -> Resul
                         ("state", state),
                         ("q", q),
                         ("drifted", drifted.then(|| "true".into())),
+                        ("cause", cause),
                     ],
                 )
                 .await?;
-            let columns: [Column; 5] = [
+            let columns: [Column; 6] = [
                 ("NAME", |r| text(r, "Name")),
                 ("STATE", |r| text(r, "State")),
+                ("ERROR", |r| text(r, "ErrorCause")),
                 ("LAST SEEN", |r| {
                     r.get("LastSeen").filter(|t| t["Valid"] == true).map_or("-".into(), |t| text(t, "Time"))
                 }),
@@ -100,6 +102,20 @@ pub(super) async fn satellites(api: &Api, json: bool, what: Satellites) -> Resul
                 ("ACTIVITY", |r| text(r, "Activity")),
                 ("STATE", |r| text(&r["LatestStateDigest"], "String")),
                 ("IMAGES", |r| r["ImageCount"]["Int32"].to_string()),
+            ];
+            table(json, &rows, &columns);
+            Ok(())
+        }
+        Satellites::Events { name } => {
+            let rows = api.list(&path(&name, "/events"), &[]).await?;
+            let columns: [Column; 5] = [
+                ("AT", |r| text(r, "at")),
+                ("EVENT", |r| text(r, "event")),
+                ("IMAGE", |r| text(r, "image")),
+                ("BYTES", |r| {
+                    if r["total"] == 0 { String::new() } else { format!("{}/{}", r["bytes"], r["total"]) }
+                }),
+                ("CAUSE", |r| text(r, "cause")),
             ];
             table(json, &rows, &columns);
             Ok(())

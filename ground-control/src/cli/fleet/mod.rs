@@ -61,6 +61,9 @@ pub(super) enum Satellites {
         /// Only those that run other digests than they should
         #[arg(long)]
         drifted: bool,
+        /// Only those with this error: disk.blocked, or disk
+        #[arg(long)]
+        cause: Option<String>,
     },
     /// What one should run and runs, holds and lacks
     Show { name: String },
@@ -97,6 +100,8 @@ pub(super) enum Satellites {
     Images { name: String },
     /// What changed
     History { name: String },
+    /// What it says of its replications
+    Events { name: String },
     /// Remove it
     Delete { name: String },
 }
@@ -187,8 +192,14 @@ impl Fleet {
         match self {
             Self::Login(Plain { server }) => login(&server),
             Self::Satellites(With { server, what }) => {
-                let list =
-                    Satellites::List { selector: None, group: None, state: None, q: None, drifted: false };
+                let list = Satellites::List {
+                    selector: None,
+                    group: None,
+                    state: None,
+                    q: None,
+                    drifted: false,
+                    cause: None,
+                };
                 let what = what.unwrap_or(list);
                 server.call(async |api| satellites(api, server.json, what).await)
             }
