@@ -84,6 +84,16 @@ causes! {
     BYO_NO_DELETE = "byo.no-delete";
     /// The external registry's address or account.
     BYO_CONFIG = "byo.config";
+    /// A configuration that is wrong: the one before stays.
+    CONFIG_REFUSED = "config.refused";
+    /// A configuration under which Ground Control could not be reached: the one before was put back.
+    CONFIG_ROLLED_BACK = "config.rolled-back";
+    /// A file of the configuration that cannot be read: damaged, or not JSON.
+    CONFIG_UNREADABLE = "config.unreadable";
+    /// A file of the configuration that another machine encrypted, or this one before its hardware changed.
+    CONFIG_FOREIGN = "config.foreign";
+    /// A file of the configuration cannot be written.
+    CONFIG_FILE = "config.file";
 }
 
 impl Cause {

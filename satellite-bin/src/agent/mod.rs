@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`cause`] | why something failed, as a code that machines can count |
 //! | [`center`] | Ground Control's routes, and what its refusals mean |
+//! | [`settings`] | what it shall be: flags, environment, files, and what Ground Control publishes |
 //! | [`identity`] | who it is: token, certificate, device key, renewal |
 
 pub mod cause;
 pub mod center;
 pub mod identity;
+pub mod settings;
