@@ -94,6 +94,10 @@ causes! {
     CONFIG_FOREIGN = "config.foreign";
     /// A file of the configuration cannot be written.
     CONFIG_FILE = "config.file";
+    /// The machine's clock says a time that cannot be, or the last known time cannot be kept.
+    CLOCK_WRONG = "clock.wrong";
+    /// A job panicked, which is a bug.
+    LIFE_PANICKED = "life.panicked";
 }
 
 impl Cause {

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`cause`] | why something failed, as a code that machines can count |
 //! | [`center`] | Ground Control's routes, and what its refusals mean |
+//! | [`schedule`] | when things are done, and what time it is |
 //! | [`settings`] | what it shall be: flags, environment, files, and what Ground Control publishes |
 //! | [`identity`] | who it is: token, certificate, device key, renewal |
 
 pub mod cause;
 pub mod center;
 pub mod identity;
+pub mod schedule;
 pub mod settings;

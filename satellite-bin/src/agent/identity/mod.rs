@@ -19,6 +19,7 @@ use super::{
 };
 
 pub use key::DeviceKey;
+pub(in crate::agent) use key::put;
 
 /// Where the account is kept. `store` is durable when it returns; both may block.
 pub trait Vault: Send + Sync {
