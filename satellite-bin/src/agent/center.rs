@@ -12,6 +12,7 @@ use std::{
 use async_io::Timer;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_lite::{StreamExt, future};
+use jiff::Timestamp;
 use satellite_core::{
     fleet::{Sync, SyncAnswer, Ztr},
     net::{
@@ -72,6 +73,7 @@ pub struct Center {
     address: Address,
     executor: Executor,
     client: Mutex<Option<(Stamp, SurfClient)>>,
+    date: Mutex<Option<Timestamp>>,
 }
 
 impl std::fmt::Debug for Center {
@@ -93,7 +95,7 @@ impl Center {
             let message = format!("{host} would be spoken to in plain HTTP: use https, or set use_unsecure");
             return Err(Trouble::new(Cause::CENTER_TLS, message).slowly());
         }
-        Ok(Self { address, executor, client: Mutex::default() })
+        Ok(Self { address, executor, client: Mutex::default(), date: Mutex::default() })
     }
 
     /// Exchanges a token. `key` names this device's try, `device_key` is its public key (base64).
@@ -136,10 +138,15 @@ impl Center {
     pub async fn sync(&self, login: &Login, body: &Sync) -> Result<Option<SyncAnswer>, Trouble> {
         let mut headers = login.headers();
         headers.push(("accept", "application/json".into()));
-        let body = serde_json::to_vec(body).map_err(|e| Trouble::new(Cause::CENTER_REFUSED, e))?;
+        let body = lean(body).map_err(|e| Trouble::new(Cause::CENTER_REFUSED, e))?;
         let answer = self.call(Method::Post, "satellites/sync", headers, Some(body)).await?;
         answer.good(refusal)?;
         SyncAnswer::from_body(&answer.body).map_err(|_| answer.foreign())
+    }
+
+    /// What time the last good answer said it was, once; only over TLS, where nobody else can have said it.
+    pub fn date(&self) -> Option<Timestamp> {
+        self.date.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Asks for something to sign, for a device whose account ran out.
@@ -229,13 +236,30 @@ impl Center {
                 Err((late.clone(), false))
             };
             match future::or(Box::pin(work), timer).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    if url.scheme() == "https" && answer.status == 200 {
+                        *self.date.lock().unwrap_or_else(PoisonError::into_inner) = answer.date;
+                    }
+                    return Ok(answer);
+                }
                 Err((_, true)) if !last => {}
                 Err((trouble, _)) => return Err(trouble),
             }
         }
         Err(late)
     }
+}
+
+/// The heartbeat. To a server that knows what is unchanged, what has no value is left out too: it is ours.
+fn lean(sync: &Sync) -> serde_json::Result<Vec<u8>> {
+    if sync.unchanged.is_empty() {
+        return serde_json::to_vec(sync);
+    }
+    let mut value = serde_json::to_value(sync)?;
+    if let Value::Object(fields) = &mut value {
+        fields.retain(|_, v| *v != json!("") && *v != json!(0) && *v != json!(0.0));
+    }
+    serde_json::to_vec(&value)
 }
 
 impl Login {
@@ -254,6 +278,7 @@ struct Answer {
     host: String,
     status: u16,
     retry_after: Option<Duration>,
+    date: Option<Timestamp>,
     body: Vec<u8>,
 }
 
@@ -275,6 +300,8 @@ async fn answer(host: &str, sent: Result<surf::Response, surf::Error>) -> Result
         .header("retry-after")
         .and_then(|v| v.as_str().trim().parse::<u64>().ok())
         .map(|s| Duration::from_secs(s.min(86_400)));
+    let date = response.header("date").and_then(|v| jiff::fmt::rfc2822::parse(v.as_str()).ok());
+    let date = date.map(|zoned| zoned.timestamp());
     let status = response.status().into();
     let mut body = Vec::new();
     if let Some(mut stream) = take_stream(&mut response) {
@@ -287,7 +314,7 @@ async fn answer(host: &str, sent: Result<surf::Response, surf::Error>) -> Result
             }
         }
     }
-    Ok(Answer { host: host.into(), status, retry_after, body })
+    Ok(Answer { host: host.into(), status, retry_after, date, body })
 }
 
 impl Answer {
@@ -355,7 +382,13 @@ mod tests {
     use super::*;
 
     fn answered(status: u16, body: &str) -> Cause {
-        let answer = Answer { host: "gc".into(), status, retry_after: None, body: body.as_bytes().to_vec() };
+        let answer = Answer {
+            host: "gc".into(),
+            status,
+            retry_after: None,
+            date: None,
+            body: body.as_bytes().to_vec(),
+        };
         answer.good(refusal).unwrap_err().cause
     }
 

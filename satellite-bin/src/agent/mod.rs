@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cause`] | why something failed, as a code that machines can count |
 //! | [`center`] | Ground Control's routes, and what its refusals mean |
+//! | [`report`] | what Ground Control is told, and what its answer makes of the account |
 //! | [`schedule`] | when things are done, and what time it is |
 //! | [`settings`] | what it shall be: flags, environment, files, and what Ground Control publishes |
 //! | [`identity`] | who it is: token, certificate, device key, renewal |
@@ -11,5 +12,6 @@
 pub mod cause;
 pub mod center;
 pub mod identity;
+pub mod report;
 pub mod schedule;
 pub mod settings;
