@@ -96,6 +96,8 @@ causes! {
     CONFIG_FILE = "config.file";
     /// The machine's clock says a time that cannot be, or the last known time cannot be kept.
     CLOCK_WRONG = "clock.wrong";
+    /// The audit log cannot be opened.
+    AUDIT_FAILED = "audit.failed";
     /// A job panicked, which is a bug.
     LIFE_PANICKED = "life.panicked";
 }
