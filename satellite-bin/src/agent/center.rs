@@ -323,23 +323,18 @@ impl Answer {
         if self.status == 200 {
             return Ok(());
         }
-        let object = serde_json::from_slice::<Value>(&self.body).ok().filter(Value::is_object);
-        let said = |v: &Value| {
-            ["message", "error"].into_iter().find_map(|k| v[k].as_str().map(String::from)).unwrap_or_default()
-        };
-        let text = format!(
-            "{}: status {} {}",
-            self.host,
-            self.status,
-            object.as_ref().map(said).unwrap_or_default()
-        );
+        // A registry's or gateway's JSON is not Ground Control's.
+        let said = serde_json::from_slice::<Value>(&self.body).ok().and_then(|v| {
+            ["message", "error"].into_iter().find_map(|k| v.get(k)?.as_str().map(String::from))
+        });
+        let text = format!("{}: status {} {}", self.host, self.status, said.as_deref().unwrap_or_default());
         match self.status {
             429 => Err(Trouble::new(Cause::CENTER_LIMITED, text).after(self.retry_after.unwrap_or(LIMITED))),
             500.. => {
                 let trouble = Trouble::new(Cause::CENTER_FAILED, text);
                 Err(Trouble { retry_after: self.retry_after, ..trouble })
             }
-            400..500 if object.is_some() || self.status == 404 => {
+            400..500 if said.is_some() || self.status == 404 => {
                 Err(Trouble::new(meaning(self.status), text).slowly())
             }
             _ => Err(self.foreign()),
@@ -396,7 +391,9 @@ mod tests {
     fn only_ground_controls_own_word_is_a_refusal() {
         assert_eq!(answered(401, r#"{"message":"Invalid credentials","code":401}"#), Cause::ACCOUNT_REFUSED);
         assert_eq!(answered(403, r#"{"message":"satellite is revoked"}"#), Cause::ACCOUNT_REVOKED);
-        for (status, body) in [(401, "<html>login</html>"), (403, ""), (302, ""), (204, "")] {
+        let registry = r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#;
+        for (status, body) in [(401, "<html>login</html>"), (401, registry), (403, ""), (302, ""), (204, "")]
+        {
             assert_eq!(answered(status, body), Cause::CENTER_NOT_JSON, "{status}");
         }
         assert_eq!(answered(429, ""), Cause::CENTER_LIMITED);
