@@ -25,7 +25,9 @@ use crate::agent::{
 const REFRESH: &str = "refresh_credentials";
 /// Waited after a renewal that failed: Ground Control asks again with each heartbeat.
 const RENEWAL: Duration = Duration::from_secs(300);
-/// Waited while Ground Control refuses the account: a suspended satellite may be let in again soon.
+/// Waited while Ground Control refuses: a suspended satellite may be let in again soon, and a 404 be of a balancer.
+const OFTENER: [Cause; 3] = [Cause::ACCOUNT_REFUSED, Cause::ACCOUNT_REVOKED, Cause::CENTER_REFUSED];
+/// How long.
 const REFUSED: Duration = Duration::from_secs(300);
 
 /// Sends heartbeats.
@@ -106,7 +108,7 @@ impl Reporter {
                     }
                     answered.renewed = true;
                 }
-                Err(trouble) if matches!(trouble.cause, Cause::ACCOUNT_REFUSED | Cause::ACCOUNT_REVOKED) => {
+                Err(trouble) if OFTENER.contains(&trouble.cause) => {
                     return Err(trouble.after(REFUSED));
                 }
                 other => break other?,

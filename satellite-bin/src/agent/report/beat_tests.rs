@@ -263,6 +263,9 @@ fn where_there_is_no_way_back_the_account_stays_and_is_tried_seldom() {
         assert_eq!((trouble.cause, trouble.retry_after), (cause, Some(REFUSED)));
         assert_eq!(world.reporter.identity.account().unwrap(), account("one"));
     }
+    let world = World::new(|_| (404, Value::Null));
+    let trouble = world.beat(&input()).unwrap_err();
+    assert_eq!((trouble.cause, trouble.retry_after), (Cause::CENTER_REFUSED, Some(REFUSED)));
 }
 
 #[test]
