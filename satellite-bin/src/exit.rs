@@ -70,7 +70,7 @@ impl From<replicate::Failure> for Failure {
         let code = match failure.kind {
             FailureKind::NotFound => Code::NotFound,
             FailureKind::Unauthorized => Code::Unauthorized,
-            FailureKind::Store => Code::Store,
+            FailureKind::Store | FailureKind::NoSpace => Code::Store,
             FailureKind::Network => Code::Network,
             FailureKind::Content => Code::Content,
         };

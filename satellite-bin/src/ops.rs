@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    control::{Command, Failed, Upstream},
+    control::{Agent, Command, Failed, Upstream},
     exit::{Code, Failure, Result},
     references,
     registries::Registries,
@@ -32,6 +32,8 @@ pub(crate) struct Context {
     executor: Executor,
     /// Shared by all that fetch over the WAN.
     throttle: Arc<Throttle>,
+    /// The agent that this process is, if it is one.
+    agent: OnceLock<Arc<dyn Agent>>,
 }
 
 /// What a check found, and what of it could be fetched again.
@@ -64,7 +66,18 @@ pub(crate) struct Listed {
 
 impl Context {
     pub(crate) fn new(store: Store, executor: Executor, limit_rate: Option<u64>) -> Self {
-        Self { store, executor, throttle: Arc::new(Throttle::new(limit_rate)) }
+        Self { store, executor, throttle: Arc::new(Throttle::new(limit_rate)), agent: OnceLock::new() }
+    }
+
+    /// Commands about the agent are answered by this one.
+    pub(crate) fn set_agent(&self, agent: Arc<dyn Agent>) {
+        let _ = self.agent.set(agent);
+    }
+
+    fn agent(&self) -> Result<&Arc<dyn Agent>> {
+        let none =
+            || Failure::new(Code::NotFound, "no agent runs here: `satellite run` is not what has this store");
+        self.agent.get().ok_or_else(none)
     }
 
     /// What all fetching over the WAN shares.
@@ -81,6 +94,11 @@ impl Context {
             }
             Command::Push { source, target, upstream } => self.push(&source, &target, upstream, sink).await,
             Command::Images => value(&self.images()?),
+            Command::Status => value(&self.agent()?.status()),
+            Command::Now { job } => {
+                self.agent()?.now(&job).map_err(|e| Failure::new(Code::Usage, e))?;
+                Ok(json!({"job": job}))
+            }
             Command::Inspect { reference } => self.inspect(&reference),
             Command::Remove { references } => self.remove(&references).await,
             Command::Gc { grace_ms } => value(&self.store.gc(grace_ms.map(Duration::from_millis)).await?),

@@ -76,6 +76,10 @@ causes! {
     REGISTRY_NOT_FOUND = "registry.not-found";
     /// Content that is not what its digest says.
     REGISTRY_CONTENT = "registry.content";
+    /// A runtime's own file cannot be read: it is left untouched.
+    RUNTIME_UNPARSABLE = "runtime.unparsable";
+    /// A runtime could not be pointed at the satellite.
+    RUNTIME_FAILED = "runtime.failed";
     /// There is no room: needs more than there is.
     DISK_BLOCKED = "disk.blocked";
     /// The store failed.

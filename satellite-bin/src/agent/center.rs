@@ -39,7 +39,7 @@ const LIMITED: Duration = Duration::from_secs(60);
 const KEEP: Duration = Duration::from_secs(900);
 
 /// Where Ground Control is, and how it is spoken to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Scheme, host, port; a path before the routes is kept.
     pub url: Url,

@@ -6,12 +6,14 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use satellite_core::remote::DockerConfig;
 
 use crate::{
+    agent::settings::{Config, Flags, Resolved},
     control::{Command, Upstream, client},
     exit::{Code, Failure, Result},
     human,
     progress::{self, Show},
 };
 
+mod config;
 mod fsck;
 mod gc;
 mod images;
@@ -20,9 +22,12 @@ mod pull;
 mod pull_through;
 mod push;
 mod rm;
+mod run;
 mod runtimes;
 mod scrub;
 mod serve;
+mod status;
+mod support;
 
 /// Keeps container images at the edge: replicates them over bad links, and serves them as an OCI registry.
 #[derive(Parser)]
@@ -43,6 +48,16 @@ Every command works beside a running `satellite serve` on the same data director
 
 #[derive(Subcommand)]
 enum Sub {
+    /// Run unattended, as Ground Control says
+    Run(Box<run::Run>),
+    /// How the agent on this machine is
+    Status(status::Status),
+    /// Have the agent do a job at once
+    Now(status::Now),
+    /// Show what holds of the configuration, or check one
+    Config(config::Config),
+    /// Write a support bundle, without secrets
+    SupportBundle(support::SupportBundle),
     /// Serve the store as an OCI registry
     Serve(Box<serve::Serve>),
     /// Fetch images into the store; what is there is not fetched again, what was cut goes on
@@ -75,6 +90,54 @@ struct DataDir {
     /// The store's directory; made if it does not exist
     #[arg(long, env = "SATELLITE_DATA_DIR", default_value_os_t = default_data_dir(), value_name = "DIR")]
     data_dir: PathBuf,
+}
+
+/// Where a running agent is found.
+#[derive(ClapArgs)]
+struct AgentDir {
+    /// Its configuration's directory
+    #[arg(long, env = "CONFIG_DIR", value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+    /// Its store's directory [default: as its configuration says]
+    #[arg(long, env = "REGISTRY_DATA_DIR", value_name = "DIR")]
+    registry_data_dir: Option<PathBuf>,
+}
+
+impl AgentDir {
+    fn config_dir(&self) -> PathBuf {
+        Flags { config_dir: self.config_dir.clone(), ..Flags::default() }.config_dir()
+    }
+
+    /// The store's directory.
+    fn store(&self) -> PathBuf {
+        let flags = Flags {
+            config_dir: self.config_dir.clone(),
+            registry_data_dir: self.registry_data_dir.clone(),
+            // Only where the store is matters here.
+            ground_control_url: Some("https://localhost/".into()),
+            ..Flags::default()
+        };
+        match Config::peek(&flags) {
+            Ok((Ok(Resolved { settings, .. }), _)) => settings.store_dir(&self.config_dir()),
+            _ => self.registry_data_dir.clone().unwrap_or_else(|| self.config_dir().join("zot")),
+        }
+    }
+}
+
+/// Asks the agent; nobody answers in its place.
+fn ask_agent<T: serde::de::DeserializeOwned>(dir: &AgentDir, command: &Command) -> Result<T> {
+    let store = dir.store();
+    let value = client::running(&store, command)?.ok_or_else(|| {
+        let message =
+            format!("no agent runs on {}: start `satellite run`, or name its --config-dir", store.display());
+        Failure::new(Code::NotFound, message)
+    })?;
+    understood(value)
+}
+
+fn understood<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T> {
+    serde_json::from_value(value)
+        .map_err(|e| Failure::new(Code::Failed, format!("the answer is not understood: {e}")))
 }
 
 fn default_data_dir() -> PathBuf {
@@ -136,8 +199,17 @@ impl UpstreamArgs {
 }
 
 impl Args {
-    pub(crate) fn is_server(&self) -> bool {
-        matches!(self.command, Sub::Serve(_))
+    /// Warnings, unless `-v` asks for more; servers tell more.
+    pub(crate) fn log_level(&self) -> &'static str {
+        match self.verbose {
+            0 if matches!(self.command, Sub::Serve(_)) => "info",
+            // The configuration says what of it is written.
+            0 if matches!(self.command, Sub::Run(_)) => "trace",
+            0 => "warn",
+            1 => "info",
+            2 => "debug",
+            _ => "trace",
+        }
     }
 
     pub(crate) fn wants_access_log(&self) -> bool {
@@ -147,7 +219,13 @@ impl Args {
 
 /// Does what the command line says.
 pub(crate) fn run(args: Args) -> Result<()> {
+    let own_level = args.verbose == 0 && std::env::var_os("RUST_LOG").is_none();
     match args.command {
+        Sub::Run(run) => run.run(own_level),
+        Sub::Status(status) => status.run(),
+        Sub::Now(now) => now.run(),
+        Sub::Config(config) => config.run(),
+        Sub::SupportBundle(bundle) => bundle.run(),
         Sub::Serve(serve) => serve.run(),
         Sub::Pull(pull) => pull.run(),
         Sub::Push(push) => push.run(),
@@ -173,6 +251,5 @@ fn ask<T: serde::de::DeserializeOwned>(dir: &DataDir, command: Command) -> Resul
         &progress::sink(&Show::Nothing),
         &(std::sync::Arc::new(|_, _| ()) as _),
     )?;
-    serde_json::from_value(value)
-        .map_err(|e| Failure::new(Code::Failed, format!("the answer is not understood: {e}")))
+    understood(value)
 }

@@ -1,17 +1,11 @@
-//! What of `satellite serve` is about pulling through: the flags, the proxy they make, and its numbers.
+//! What of `satellite serve` is about pulling through: the flags, and what they ask for.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use satellite_core::{
     net::Executor,
-    proxy::{self, Counters, Policy, Proxy, Rule},
-    registry::{Gauge, Metrics},
-    store::Store,
-    transfer::{self, Engine, Throttle},
+    proxy::{self, Policy, Rule},
 };
 
 use super::UpstreamArgs;
@@ -20,10 +14,11 @@ use crate::{
     exit::{Code, Failure, Result},
     human,
     registries::Registries,
+    serving::PullThrough,
 };
 
 #[derive(Args)]
-pub(super) struct PullThrough {
+pub(super) struct PullThroughArgs {
     /// Fetch what clients ask for and is not here, if this allows it: HOST, HOST/REPOSITORY or HOST/REPOSITORY:TAG,
     /// with * for anything but / and ** for anything, e.g. docker.io/library/* or harbor.example/edge/**. May be given
     /// more than once; what no rule allows is not fetched
@@ -37,7 +32,7 @@ pub(super) struct PullThrough {
     revalidate: Duration,
 }
 
-impl PullThrough {
+impl PullThroughArgs {
     /// What the command line asks for, or what is wrong with it; nothing is touched.
     pub(super) fn policy(&self, upstream: &UpstreamArgs) -> Result<Option<Policy>> {
         if self.pull_through.is_empty() {
@@ -54,61 +49,15 @@ impl PullThrough {
         Ok(Some(policy))
     }
 
-    /// The pull-through into `store`.
-    pub(super) fn proxy(
+    /// What it takes to pull through.
+    pub(super) fn through(
         &self,
         policy: Policy,
-        store: &Store,
-        throttle: Arc<Throttle>,
         upstream: Upstream,
         executor: &Executor,
-    ) -> Result<Proxy> {
+    ) -> Result<PullThrough> {
         let name = proxy::loop_name();
-        let options = transfer::Options { stall: upstream.stall(), ..transfer::Options::default() };
-        let engine = Engine::new(store.clone(), throttle, options);
         let connect = Arc::new(Registries::new(upstream, executor)?.named(&name));
-        let options = proxy::Options { revalidate: self.revalidate, ..proxy::Options::default() };
-        Ok(Proxy::new(engine, connect, executor.clone(), policy, options, &name))
-    }
-}
-
-/// The proxy's counters among the metrics.
-pub(super) struct ProxyGauges {
-    counters: Arc<Counters>,
-    gauges: [(Gauge, Read); 6],
-}
-
-type Read = fn(&Counters) -> u64;
-
-impl ProxyGauges {
-    pub(super) fn new(metrics: &Metrics, counters: Arc<Counters>) -> Self {
-        let gauge = |name: &str, help: &str| metrics.gauge(&format!("pull_through_{name}"), help);
-        Self {
-            counters,
-            gauges: [
-                (gauge("fetched", "Manifests and blobs fetched for clients"), |c| {
-                    c.fetched.load(Ordering::Relaxed)
-                }),
-                (gauge("unchanged", "Tags looked up upstream that had not changed"), |c| {
-                    c.unchanged.load(Ordering::Relaxed)
-                }),
-                (gauge("stale", "Tags served as they are, the upstream being away"), |c| {
-                    c.stale.load(Ordering::Relaxed)
-                }),
-                (gauge("denied", "Requests that no rule allows"), |c| c.denied.load(Ordering::Relaxed)),
-                (gauge("failed", "Requests that could not be satisfied"), |c| {
-                    c.failed.load(Ordering::Relaxed)
-                }),
-                (gauge("received_bytes", "Bytes of blobs fetched for clients"), |c| {
-                    c.received.load(Ordering::Relaxed)
-                }),
-            ],
-        }
-    }
-
-    pub(super) fn refresh(&self) {
-        for (gauge, read) in &self.gauges {
-            gauge.set(i64::try_from(read(&self.counters)).unwrap_or(i64::MAX));
-        }
+        Ok(PullThrough { connect, name, revalidate: self.revalidate, policy })
     }
 }

@@ -36,6 +36,13 @@ pub(crate) fn call(dir: &Path, command: Command, sink: &Sink, progress: &Progres
     }
 }
 
+/// What whoever has the store answers; `None`: nobody has it.
+pub(crate) fn running(dir: &Path, command: &Command) -> Result<Option<Value>> {
+    let quiet: Sink = Arc::new(drop);
+    let progress: Progress = Arc::new(|_, _| ());
+    connect(dir).map(|stream| remote(stream, command, &quiet, &progress)).transpose()
+}
+
 fn connect(dir: &Path) -> Option<UnixStream> {
     let (path, _folder) = super::socket(dir).ok()?;
     UnixStream::connect(path).ok()

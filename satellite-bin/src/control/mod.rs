@@ -13,6 +13,8 @@ use std::{
 use satellite_core::{oci::PlatformSet, replicate::Event, store::Store};
 use serde::{Deserialize, Serialize};
 
+use crate::agent::run::Status;
+
 pub(crate) mod client;
 pub(crate) mod server;
 
@@ -42,8 +44,20 @@ pub(crate) enum Command {
     Remove { references: Vec<String> },
     /// Collect garbage.
     Gc { grace_ms: Option<u64> },
+    /// How the agent is.
+    Status,
+    /// Do a job of the agent's now.
+    Now { job: String },
     /// Check everything; with `heal`, fetch again what is damaged.
     Fsck { repair: bool, heal: Option<Upstream> },
+}
+
+/// What commands about an agent ask of it, where this process is one.
+pub(crate) trait Agent: Send + Sync {
+    /// How it is.
+    fn status(&self) -> Status;
+    /// Does a job as soon as it can; its name's fault is the list of names.
+    fn now(&self, job: &str) -> Result<(), String>;
 }
 
 /// How registries are reached.

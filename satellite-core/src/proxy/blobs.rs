@@ -28,7 +28,7 @@ impl Inner {
         digest: &Digest,
         body: bool,
     ) -> Option<Found> {
-        let Some(allowed) = self.policy.allows(host, repository) else {
+        let Some(allowed) = self.policy().allows(host, repository) else {
             Counters::add(&self.counters.denied, 1);
             return None;
         };

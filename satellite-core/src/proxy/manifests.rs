@@ -59,11 +59,11 @@ impl Inner {
 
     /// Whether the policy allows it. Where only some tags are allowed, a digest must be named by what is here.
     async fn may(&self, host: &str, repository: &Repository, reference: &Reference) -> bool {
-        if self.policy.allows_reference(host, repository, reference) {
+        if self.policy().allows_reference(host, repository, reference) {
             return true;
         }
         match reference {
-            Reference::Digest(digest) if self.policy.allows(host, repository).is_some() => {
+            Reference::Digest(digest) if self.policy().allows(host, repository).is_some() => {
                 self.here(repository, reference).is_some() || self.naming(repository, digest).await.is_some()
             }
             _ => false,

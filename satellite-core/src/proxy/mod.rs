@@ -11,7 +11,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -99,7 +99,7 @@ struct Inner {
     engine: Engine,
     connect: Arc<dyn Connect>,
     executor: Executor,
-    policy: Policy,
+    policy: RwLock<Arc<Policy>>,
     options: Options,
     name: String,
     counters: Arc<Counters>,
@@ -140,7 +140,7 @@ impl Proxy {
             engine,
             connect,
             executor,
-            policy,
+            policy: RwLock::new(Arc::new(policy)),
             options,
             name: name.into(),
             counters: Arc::default(),
@@ -151,6 +151,12 @@ impl Proxy {
         }))
     }
 
+    /// Another policy, from the next request on. What is under way goes on; what the new one does not allow is forgotten
+    /// by [`forget_denied`](Self::forget_denied).
+    pub fn set_policy(&self, policy: Policy) {
+        *self.0.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
     /// What it did so far.
     pub fn counters(&self) -> Arc<Counters> {
         self.0.counters.clone()
@@ -158,13 +164,13 @@ impl Proxy {
 
     /// Forgets the tags that the policy does not allow any more; what they named goes with the next collection.
     pub async fn forget_denied(&self) -> Result<usize, store::Error> {
-        let store = self.0.store();
+        let (store, policy) = (self.0.store(), self.0.policy());
         let mut forgotten = 0;
         for repository in store.cached_repositories() {
             let repository = repository?;
             for item in store.cached_tags(&repository) {
                 let (host, tag, digest) = item?;
-                if !self.0.policy.allows_tag(&host, &repository, &tag) {
+                if !policy.allows_tag(&host, &repository, &tag) {
                     store.forget_cached_tag(&repository, &host, &tag).await?;
                     store.forget_cached(&repository, &digest).await?;
                     forgotten += 1;
@@ -181,6 +187,10 @@ pub fn loop_name() -> String {
 }
 
 impl Inner {
+    fn policy(&self) -> Arc<Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn store(&self) -> &Store {
         self.engine.store()
     }
@@ -226,7 +236,7 @@ impl Inner {
 #[async_trait::async_trait]
 impl Upstream for Proxy {
     fn knows(&self, host: &str) -> bool {
-        self.0.policy.knows(host)
+        self.0.policy().knows(host)
     }
 
     fn name(&self) -> &str {
@@ -240,7 +250,7 @@ impl Upstream for Proxy {
         reference: &Reference,
         whole: bool,
     ) -> Option<ManifestInfo> {
-        let host = self.0.policy.host(host)?.to_string();
+        let host = self.0.policy().host(host)?.to_string();
         self.0.manifest(&host, repository, reference, whole).await
     }
 
@@ -251,7 +261,7 @@ impl Upstream for Proxy {
         digest: &Digest,
         body: bool,
     ) -> Option<Found> {
-        let host = self.0.policy.host(host)?.to_string();
+        let host = self.0.policy().host(host)?.to_string();
         self.0.blob(&host, repository, digest, body).await
     }
 }

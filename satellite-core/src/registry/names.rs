@@ -16,7 +16,10 @@ pub const MAX_RULES: usize = 1000;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NamesError {
     /// Not `HOST[/PREFIX]=PROJECT[/PREFIX]`.
-    #[error("{0:?} is not a rule: write HOST[/PREFIX]=PROJECT[/PREFIX], as in docker.io=dockerhub")]
+    #[error(
+        "{0:?} is not a rule: write HOST[/PREFIX]=PROJECT[/PREFIX], as in docker.io=dockerhub, or HOST[/PREFIX]=* for the \
+         same name"
+    )]
     Rule(String),
     /// Two targets for one origin.
     #[error("two rules for {from}: to {first} and to {second}; leave one")]
@@ -33,13 +36,14 @@ pub enum NamesError {
     TooMany(usize),
 }
 
-/// What is asked for as `HOST/PREFIX/…` is here as `PROJECT/PREFIX/…`.
+/// What is asked for as `HOST/PREFIX/…` is here as `PROJECT/PREFIX/…`; with `*` under the very name, less the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     host: String,
     /// Whole components; `None`: all of the host.
     prefix: Option<Repository>,
-    to: Repository,
+    /// `None`: the same name.
+    to: Option<Repository>,
 }
 
 impl FromStr for Rule {
@@ -52,12 +56,21 @@ impl FromStr for Rule {
         Ok(Self {
             host: canonical_host(host).ok_or_else(wrong)?,
             prefix: prefix.map(str::parse).transpose().map_err(|_| wrong())?,
-            to: to.parse().map_err(|_| wrong())?,
+            to: if to == "*" { None } else { Some(to.parse().map_err(|_| wrong())?) },
         })
     }
 }
 
 impl Rule {
+    fn to(&self) -> &str {
+        self.to.as_ref().map_or("*", Repository::as_str)
+    }
+
+    /// The host that it is about.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     fn from(&self) -> String {
         match &self.prefix {
             Some(prefix) => format!("{}/{prefix}", self.host),
@@ -75,7 +88,7 @@ impl Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.from(), self.to)
+        write!(f, "{}={}", self.from(), self.to())
     }
 }
 
@@ -92,7 +105,7 @@ impl Names {
                 None => kept.push(rule),
                 Some(known) if known.to == rule.to => {}
                 Some(known) => {
-                    let (first, second) = (known.to.to_string(), rule.to.to_string());
+                    let (first, second) = (known.to().into(), rule.to().into());
                     return Err(NamesError::Ambiguous { from: rule.from(), first, second });
                 }
             }
@@ -114,9 +127,10 @@ impl Names {
         let rules = self.0.iter().filter(|rule| rule.host == host);
         let found = rules.filter_map(|rule| Some((rule.covers(name.as_str())?, rule)));
         let (covered, rule) = found.max_by_key(|(covered, _)| *covered)?;
+        let Some(to) = &rule.to else { return Some(name.clone()) };
         match name.as_str()[covered..].trim_start_matches('/') {
-            "" => Some(rule.to.clone()),
-            rest => format!("{}/{rest}", rule.to).parse().ok(),
+            "" => Some(to.clone()),
+            rest => format!("{to}/{rest}").parse().ok(),
         }
     }
 }
@@ -165,6 +179,10 @@ mod tests {
         assert_eq!(own("docker.io", "library/nginx-extra"), "edge/std/nginx-extra");
         assert_eq!(own("docker.io", "grafana/loki"), "hub/grafana/loki");
         assert_eq!(own("quay.io", "grafana/loki"), "");
+        let same: Rule = "quay.io=*".parse().unwrap();
+        assert_eq!((same.to_string().as_str(), same.host()), ("quay.io=*", "quay.io"));
+        let found = Names::new([same]).unwrap().lookup("quay.io", &"grafana/loki".parse().unwrap());
+        assert_eq!(found.unwrap().as_str(), "grafana/loki");
     }
 
     #[test]
@@ -201,7 +219,7 @@ mod tests {
                 Some(found) => {
                     let (covered, rule) = longest.unwrap();
                     prop_assert!(found.as_str().parse::<Repository>().is_ok());
-                    let rest = found.as_str().strip_prefix(rule.to.as_str()).unwrap();
+                    let rest = found.as_str().strip_prefix(rule.to()).unwrap();
                     prop_assert_eq!(rest.trim_start_matches('/'), name.as_str()[covered..].trim_start_matches('/'));
                 }
                 None => prop_assert!(longest.is_none() || long),

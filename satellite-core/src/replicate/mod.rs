@@ -166,8 +166,10 @@ pub enum FailureKind {
     NotFound,
     /// The registry refused who we are.
     Unauthorized,
-    /// The store refused: full, damaged, in use.
+    /// The store refused: damaged, in use.
     Store,
+    /// There is no room.
+    NoSpace,
     /// The registry or the way to it.
     Network,
     /// The bytes are not what they should be.
@@ -252,6 +254,7 @@ impl Error {
             Self::Transfer(T::Store(e)) | Self::Store(e) => match e {
                 S::DigestMismatch { .. } | S::SizeMismatch { .. } | S::Manifest(_) => FailureKind::Content,
                 S::BlobUnknown(_) | S::ManifestUnknown(..) => FailureKind::NotFound,
+                e if e.is_no_space() => FailureKind::NoSpace,
                 _ => FailureKind::Store,
             },
         }

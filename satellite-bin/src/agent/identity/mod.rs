@@ -194,7 +194,7 @@ fn name(account: &Ztr) -> Option<String> {
 }
 
 /// A URL of the registry, with scheme, host and port of the override.
-fn at_harbor(text: &str, harbor: Option<&Url>) -> Result<String, Trouble> {
+pub(in crate::agent) fn at_harbor(text: &str, harbor: Option<&Url>) -> Result<String, Trouble> {
     let bad = || {
         let shown: String = text.chars().take(120).collect();
         Trouble::new(Cause::ACCOUNT_INCOMPLETE, format!("Ground Control gave {shown:?} in place of a URL"))

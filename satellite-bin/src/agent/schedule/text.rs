@@ -8,7 +8,6 @@ use satellite_core::fleet::{Interval, IntervalError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::clock::EARLIEST;
-use crate::agent::settings::ScheduleText;
 
 /// Longest cron line, in bytes.
 const MAX_LINE: usize = 200;
@@ -145,13 +144,6 @@ impl FromStr for Schedule {
 
     fn from_str(text: &str) -> Result<Self, ScheduleError> {
         if text.starts_with('@') { Ok(Self::Every(text.parse()?)) } else { Cron::parse(text).map(Self::Cron) }
-    }
-}
-
-impl From<&ScheduleText> for Schedule {
-    fn from(text: &ScheduleText) -> Self {
-        let ScheduleText::Every(period) = text;
-        Self::every(*period)
     }
 }
 

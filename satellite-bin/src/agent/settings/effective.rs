@@ -1,13 +1,20 @@
 //! What holds: every part of the agent reads its settings here, and nowhere else.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use log::LevelFilter;
 use satellite_core::remote::Secret;
 use url::Url;
 
-use super::{edge::Edge, schedule_text::ScheduleText};
-use crate::{agent::center::Address, runtimes::Kind};
+use super::edge::Edge;
+use crate::{
+    agent::{center::Address, schedule::Schedule},
+    runtimes::Kind,
+};
 
 /// The effective settings: flags over environment over file over default, checked as a whole. They never change; others
 /// take their place.
@@ -20,11 +27,11 @@ pub struct Settings {
     /// Least serious log lines that are written.
     pub log_level: LevelFilter,
     /// When the state is looked at.
-    pub replicate: ScheduleText,
+    pub replicate: Schedule,
     /// How often registration is tried.
-    pub register: ScheduleText,
+    pub register: Schedule,
     /// When reports go out.
-    pub heartbeat: ScheduleText,
+    pub heartbeat: Schedule,
     /// What is measured for reports.
     pub collect: Collect,
     /// Files for TLS with Ground Control.
@@ -48,6 +55,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The store's directory; `dir` is where the configuration is.
+    pub fn store_dir(&self, dir: &Path) -> PathBuf {
+        match &self.registry {
+            RegistryMode::Embedded(own) => own.data_dir.clone(),
+            RegistryMode::Own(_) => dir.join("spool"),
+        }
+    }
+
     /// How Ground Control is spoken to.
     pub fn address(&self) -> Address {
         let identity = match (&self.tls.cert, &self.tls.key) {

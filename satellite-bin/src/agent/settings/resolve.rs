@@ -21,10 +21,12 @@ use super::{
     },
     flags::Flags,
     overlay::{Overlay, Source},
-    schedule_text::ScheduleText,
     zot,
 };
-use crate::runtimes::{Kind, Mirror, Wish};
+use crate::{
+    agent::schedule::Schedule,
+    runtimes::{Kind, Mirror, Wish},
+};
 
 /// What is asked of the machine.
 pub(super) struct World<'a> {
@@ -161,10 +163,10 @@ impl View<'_> {
         }
     }
 
-    fn schedule(&mut self, path: &str, default_secs: u64) -> ScheduleText {
-        let set = self.value(path).and_then(Value::as_str).and_then(|t| t.parse::<ScheduleText>().ok());
+    fn schedule(&mut self, path: &str, default_secs: u64) -> Schedule {
+        let set = self.value(path).and_then(Value::as_str).and_then(|t| t.parse::<Schedule>().ok());
         let is_set = set.is_some();
-        let value = set.unwrap_or(ScheduleText::Every(Duration::from_secs(default_secs)));
+        let value = set.unwrap_or(Schedule::every(Duration::from_secs(default_secs)));
         self.show(path, json!(value.to_string()), is_set);
         value
     }

@@ -26,6 +26,8 @@ pub(super) enum Kind {
     Count,
     Url,
     Interval,
+    /// An interval, or five fields of cron.
+    Schedule,
     Port,
     /// One of these words. How bad another one is, and whether case matters not.
     Word(&'static [&'static str], Severity, bool),
@@ -48,7 +50,7 @@ pub(super) const FIELDS: &[(&str, Kind)] = &[
     ("app_config.ground_control_url", Kind::Url),
     ("app_config.log_level", Kind::Word(LEVELS, Severity::Ignored, true)),
     ("app_config.use_unsecure", Kind::Flag),
-    ("app_config.state_replication_interval", Kind::Interval),
+    ("app_config.state_replication_interval", Kind::Schedule),
     ("app_config.register_satellite_interval", Kind::Interval),
     ("app_config.heartbeat_interval", Kind::Interval),
     ("app_config.metrics", Kind::Object),
@@ -134,6 +136,10 @@ impl Kind {
                 Severity::Ignored,
                 "must be @every and a duration of whole seconds, as in @every 00h00m30s".into(),
             ),
+            Self::Schedule if text.parse::<Interval>().is_err() && !looks_like_cron(text) => (
+                Severity::Ignored,
+                "must be @every and a duration of whole seconds, as in @every 00h00m30s, or five fields of cron".into(),
+            ),
             Self::Port if !text.parse::<u16>().is_ok_and(|p| p > 0) => {
                 (Severity::Refused, "must be a port as a text, as in \"8585\"".into())
             }
@@ -186,4 +192,12 @@ fn is_one_of(words: &[&str], text: &str, any_case: bool) -> bool {
 
 fn is_http_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// Whoever runs it looks closer.
+fn looks_like_cron(text: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"*/,-?#".contains(&b);
+    text.len() <= 200
+        && text.split_whitespace().count() == 5
+        && text.split_whitespace().all(|f| f.bytes().all(good))
 }

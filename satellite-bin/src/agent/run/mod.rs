@@ -1,0 +1,69 @@
+//! Everything together: `satellite run`.
+//!
+//! | file | does |
+//! |---|---|
+//! | `build` | settings → the parts |
+//! | `jobs` | what each job does, and what one tells another |
+//! | `mirrors` | points the runtimes here |
+//! | `status` | how it is, for people, machines and Prometheus |
+//!
+//! One job's failure stops no other. What a changed configuration changes is changed while everything runs; only where
+//! something is bound at the start (an address, a directory, who is spoken to and how) a new process takes over, with the
+//! same number and within milliseconds. May use everything.
+
+mod build;
+mod jobs;
+mod mirrors;
+mod status;
+
+use std::sync::Arc;
+
+use super::{
+    cause::Trouble,
+    life,
+    settings::{Config, Flags},
+};
+use crate::{
+    exit::{Code, Failure, Result},
+    logging, output,
+    serving::{Ended, begin_anew},
+};
+
+pub use status::Status;
+
+/// Runs until the process is told to stop. `own_level`: the configuration says what is logged, not the command line.
+pub(crate) fn run(flags: Flags, own_level: bool) -> Result<()> {
+    let (config, warnings) = Config::open(flags).map_err(usage)?;
+    if own_level {
+        logging::set_level(config.settings().log_level);
+    }
+    for warning in &warnings {
+        log::warn!("configuration: {warning}");
+    }
+    let only = config.flags().fallback_only.and_then(|s| s.0) == Some(true);
+    if only {
+        return mirrors::apply(&config, None).map(|said| output::line(&said)).map_err(usage);
+    }
+    let executor = Arc::new(smol::Executor::new());
+    let (agent, serving, mender) = build::build(config, own_level, &executor)?;
+    for address in &serving.addresses {
+        output::line(&format!("listening on http://{address}"));
+    }
+    life::ready("starting");
+    let ended = serving.run(&mender, agent.work());
+    life::stopping();
+    agent.close();
+    drop((agent, mender, serving));
+    drop(executor);
+    match ended {
+        Ended::Stopped => Ok(()),
+        Ended::Anew(why) => {
+            log::info!("{why}: beginning anew");
+            Err(begin_anew())
+        }
+    }
+}
+
+fn usage(trouble: Trouble) -> Failure {
+    Failure::new(Code::Usage, trouble)
+}
