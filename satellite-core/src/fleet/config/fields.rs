@@ -1,5 +1,6 @@
 //! The known fields, and what each may hold.
 
+use cronexpr::{FallbackTimezoneOption, ParseOptions, normalize_crontab, parse_crontab_with};
 use serde_json::Value;
 use url::Url;
 
@@ -10,6 +11,8 @@ use crate::fleet::Interval;
 const MAX_TEXT: usize = 4096;
 /// Longest list.
 const MAX_LIST: usize = 1000;
+/// Longest line of cron, in bytes.
+const MAX_CRON: usize = 200;
 
 /// What a field holds.
 pub(super) enum Kind {
@@ -136,7 +139,7 @@ impl Kind {
                 Severity::Ignored,
                 "must be @every and a duration of whole seconds, as in @every 00h00m30s".into(),
             ),
-            Self::Schedule if text.parse::<Interval>().is_err() && !looks_like_cron(text) => (
+            Self::Schedule if text.parse::<Interval>().is_err() && !is_cron(text) => (
                 Severity::Ignored,
                 "must be @every and a duration of whole seconds, as in @every 00h00m30s, or five fields of cron".into(),
             ),
@@ -194,10 +197,12 @@ fn is_http_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
-/// Whoever runs it looks closer.
-fn looks_like_cron(text: &str) -> bool {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"*/,-?#".contains(&b);
-    text.len() <= 200
+/// Five fields that name a time which comes. The time zone is whoever runs it's.
+fn is_cron(text: &str) -> bool {
+    let mut options = ParseOptions::default();
+    options.fallback_timezone_option = FallbackTimezoneOption::UTC;
+    text.len() <= MAX_CRON
         && text.split_whitespace().count() == 5
-        && text.split_whitespace().all(|f| f.bytes().all(good))
+        && parse_crontab_with(&normalize_crontab(text), options)
+            .is_ok_and(|crontab| crontab.find_next("2026-01-01T00:00:00Z").is_ok())
 }

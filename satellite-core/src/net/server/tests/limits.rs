@@ -114,7 +114,7 @@ fn a_reader_that_stops_is_cut() {
         let mut client = server.connect();
         client.send(&format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n"));
         let begun = Instant::now();
-        while server.stats.open() > 0 || server.stats.accepted() < count {
+        while server.stats.accepted() < count || server.stats.open() > 0 {
             assert!(begun.elapsed() < PATIENCE, "{path}");
             std::thread::yield_now();
         }
