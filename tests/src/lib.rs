@@ -19,6 +19,7 @@
 //! | [`runtimes`] | containerd and Podman, started by the project's scripts |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+pub mod agent;
 pub mod certs;
 pub mod dir;
 pub mod ground_control;

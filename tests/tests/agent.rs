@@ -2,113 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may")]
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use satellite_tests::dir::Dir;
-use satellite_tests::ground_control::{Api, GroundControl, PASSWORD, Setup};
-use satellite_tests::http::{Client, Request};
-use satellite_tests::image::{Artifact, Image};
-use satellite_tests::process::Daemon;
+use satellite_tests::agent::Site;
 use satellite_tests::satellite::{BOUND, command};
-use satellite_tests::wait;
-use serde_json::{Value, json};
-
-/// Ground Control with images, and a machine for one satellite.
-struct Site {
-    server: GroundControl,
-    admin: Api,
-    machine: PathBuf,
-    address: SocketAddr,
-    _dir: Dir,
-}
-
-/// Intervals in which a test sees something happen.
-fn config(extra: &Value) -> Value {
-    let every = "@every 00h00m01s";
-    let mut app = json!({"log_level": "info", "state_replication_interval": every,
-        "register_satellite_interval": every, "heartbeat_interval": every, "use_unsecure": true});
-    app.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    json!({"app_config": app})
-}
-
-impl Site {
-    fn new() -> Self {
-        let dir = Dir::new();
-        let server = Setup::new(dir.join("gc")).start();
-        let admin = server.admin();
-        let address = free();
-        let machine = dir.join("machine");
-        std::fs::create_dir_all(&machine).unwrap();
-        // Where it listens is the machine's own business.
-        let own =
-            json!({"zot_config": {"http": {"address": "127.0.0.1", "port": address.port().to_string()}}});
-        std::fs::write(machine.join("config.json"), own.to_string()).unwrap();
-        Self { server, admin, machine, address, _dir: dir }
-    }
-
-    fn image(&self, repository: &str, tag: &str, seed: u64) -> Artifact {
-        let image = Image::new().noise(300_000, seed).build();
-        image.push(&self.server.client().basic("admin", PASSWORD), repository, tag);
-        image
-    }
-
-    fn publish(&self, name: &str, extra: &Value) {
-        let body = json!({"config_name": name, "registry": "", "config": config(extra)});
-        self.admin.post("/api/configs", &body).expect(201);
-    }
-
-    fn run(&self, token: Option<&str>) -> Daemon {
-        let url = self.server.url();
-        let mut args =
-            vec!["run", "--ground-control-url", &url, "--config-dir", self.machine.to_str().unwrap()];
-        args.extend(["--use-unsecure"]);
-        if let Some(token) = token {
-            args.extend(["--token", token]);
-        }
-        Daemon::start("satellite run", &mut command(args), &self.machine.join("log"))
-    }
-
-    fn status(&self) -> Option<Value> {
-        let done =
-            command(["status", "--json", "--config-dir", self.machine.to_str().unwrap()]).output().unwrap();
-        serde_json::from_slice(&done.stdout).ok()
-    }
-
-    fn client(&self) -> Client {
-        Client::new(self.address)
-    }
-
-    fn wait<T>(&self, agent: &mut Daemon, what: &str, look: impl Fn() -> Option<T>) -> T {
-        wait::until(BOUND, what, || {
-            if let Some(status) = agent.ended() {
-                panic!("satellite run ended ({status}): {}", agent.log());
-            }
-            look()
-        })
-    }
-
-    /// Until the satellite serves an image.
-    fn serves(&self, agent: &mut Daemon, repository: &str, tag: &str, image: &Artifact) {
-        let path = format!("/v2/{repository}/manifests/{tag}");
-        self.wait(agent, &format!("{repository}:{tag}"), || {
-            let answer = self.client().try_send(&Request::new("GET", &path)).ok()?;
-            (answer.status == 200 && answer.body == image.manifest).then_some(())
-        });
-        image.check(&self.client(), repository, tag);
-    }
-
-    fn gone(&self, agent: &mut Daemon, repository: &str, tag: &str) {
-        let path = format!("/v2/{repository}/manifests/{tag}");
-        self.wait(agent, &format!("{repository}:{tag} to go"), || {
-            (self.client().try_send(&Request::new("GET", &path)).ok()?.status == 404).then_some(())
-        });
-    }
-}
-
-fn free() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], satellite_tests::ports::free()))
-}
+use serde_json::json;
 
 fn name_of_error(site: &Site) -> Option<String> {
     let health = site.admin.read("/api/satellites/gate/health");
@@ -117,7 +16,7 @@ fn name_of_error(site: &Site) -> Option<String> {
 
 #[test]
 fn from_a_token_to_a_pull_through_changes_kills_and_the_end_of_ground_control() {
-    let mut site = Site::new();
+    let mut site = Site::start();
     let (first, second) = (site.image("library/web", "v1", 1), site.image("library/web", "v2", 2));
     site.publish("edge", &json!({}));
     site.admin.group("shop", &[("library/web", "v1", &first.digest)]);
@@ -183,7 +82,7 @@ fn from_a_token_to_a_pull_through_changes_kills_and_the_end_of_ground_control() 
 
 #[test]
 fn a_configuration_is_taken_while_it_runs_and_a_wrong_one_is_refused_and_told() {
-    let site = Site::new();
+    let site = Site::start();
     site.publish("edge", &json!({}));
     let token = site.admin.register("gate", &[], "edge");
     let mut agent = site.run(Some(&token));
@@ -216,7 +115,7 @@ fn a_configuration_is_taken_while_it_runs_and_a_wrong_one_is_refused_and_told() 
 
 #[test]
 fn a_satellite_whose_secret_is_lost_comes_back_by_its_key_and_a_used_token_is_told() {
-    let site = Site::new();
+    let site = Site::start();
     site.publish("edge", &json!({}));
     let token = site.admin.register("gate", &[], "edge");
     let mut agent = site.run(Some(&token));

@@ -1,24 +1,53 @@
-use crate::{OURS, STUCK, Site, THEIRS, Table};
+use crate::{Links, OURS, STUCK, Site, THEIRS, Table};
 use rustix::process::Signal;
 use satellite_tests::process::{Finished, run};
+use satellite_tests::registry::Registry;
 use satellite_tests::runtimes::Runtime;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-struct Node {
+pub(crate) struct Node {
     runtime: Runtime,
 }
 
 impl Node {
+    /// One whose admin wrote down where the origins of `hosts` are in this test.
+    pub(crate) fn start(scripts: &Path, origin: &Registry, hosts: &[&str]) -> Self {
+        let node = Self { runtime: Runtime::containerd(scripts) };
+        for host in hosts {
+            let file = node.hosts_toml(host);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            let origin = origin.host();
+            let text = format!(
+                "server = \"http://{origin}\"\n# the origin\n[host.\"http://{origin}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
+            );
+            std::fs::write(file, text).unwrap();
+        }
+        node
+    }
+
+    pub(crate) fn hosts_toml(&self, host: &str) -> PathBuf {
+        Path::new(self.runtime.fact("certs_d")).join(host).join("hosts.toml")
+    }
+
+    pub(crate) fn links(&self) -> Links {
+        // certs_d is an absolute path of the host's.
+        let top = Path::new("/").join(Path::new(self.runtime.fact("certs_d")).components().nth(1).unwrap());
+        vec![
+            (top.to_str().unwrap().into(), top),
+            ("/etc/containerd/config.toml".into(), self.runtime.fact("config").into()),
+        ]
+    }
+
     /// A fresh pull of an image, with the other images gone before.
-    fn pull(&self, image: &str) -> Finished {
+    pub(crate) fn pull(&self, image: &str) -> Finished {
         self.runtime.ctr(["images", "rm", "--sync", image]);
         let mut command = Command::new("ctr");
         command.args(["-a", self.runtime.fact("socket"), "images", "pull", "--hosts-dir"]);
         run(command.args([self.runtime.fact("certs_d"), image]), STUCK)
     }
 
-    fn says(&self, image: &str) -> String {
+    pub(crate) fn says(&self, image: &str) -> String {
         self.runtime.ctr(["run", "--rm", image, "one"]).ok().trim().to_string()
     }
 }
@@ -26,22 +55,10 @@ impl Node {
 #[test]
 fn containerd_pulls_originals_through_the_satellite_and_goes_on_without_it() {
     let Some(mut site) = Site::new("containerd", &["containerd", "ctr"]) else { return };
-    let node = Node { runtime: Runtime::containerd(&site.scripts) };
-    let certs_d = Path::new(node.runtime.fact("certs_d")).to_owned();
-    // certs_d is an absolute path of the host's.
-    let top = Path::new("/").join(certs_d.components().nth(1).unwrap());
-    let config = node.runtime.fact("config").to_string();
-    site.root(&[(top.to_str().unwrap(), &top), ("/etc/containerd/config.toml", Path::new(&config))]);
-    // What an admin has: where the origins are in this test, beside a host that is not to be lost.
-    for host in ["docker.io", "registry.test"] {
-        std::fs::create_dir_all(certs_d.join(host)).unwrap();
-        let origin = site.origin.host();
-        let text = format!(
-            "server = \"http://{origin}\"\n# the origin\n[host.\"http://{origin}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
-        );
-        std::fs::write(certs_d.join(host).join("hosts.toml"), text).unwrap();
-    }
-    let before = std::fs::read_to_string(certs_d.join("docker.io/hosts.toml")).unwrap();
+    let node = Node::start(&site.scripts, &site.origin, &["docker.io", "registry.test"]);
+    site.root(&node.links());
+    let file = node.hosts_toml("docker.io");
+    let before = std::fs::read_to_string(&file).unwrap();
     let (web, other) = ("docker.io/library/web:v1", "registry.test/library/other:v1");
     node.pull(web).ok();
     let without = node.pull(web);
@@ -76,5 +93,5 @@ fn containerd_pulls_originals_through_the_satellite_and_goes_on_without_it() {
     let mut revert = satellite_tests::satellite::command(["runtimes", "revert"]);
     revert.arg("--root").arg(site.dir.join("root")).arg("--state-dir").arg(site.dir.join("journal"));
     run(&mut revert, STUCK).ok();
-    assert_eq!(std::fs::read_to_string(certs_d.join("docker.io/hosts.toml")).unwrap(), before);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
 }

@@ -5,6 +5,7 @@
 mod containerd;
 mod docker;
 mod podman;
+mod unattended;
 
 use satellite_tests::dir::Dir;
 use satellite_tests::process::{Finished, run};
@@ -50,15 +51,9 @@ impl Site {
         Some(Self { origin, server, scripts, dir })
     }
 
-    /// A host's root, in which the paths of a runtime lead to where a script started it.
-    fn root(&self, links: &[(&str, &Path)]) -> PathBuf {
-        let root = self.dir.join("root");
-        for (path, target) in links {
-            let path = root.join(path.trim_start_matches('/'));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            symlink(target, path).unwrap();
-        }
-        root
+    /// Its host's root.
+    fn root(&self, links: &Links) {
+        link(&self.dir.join("root"), links);
     }
 
     /// `satellite runtimes ACTION` on that root.
@@ -70,6 +65,18 @@ impl Site {
             command.args(mirrors.iter().flat_map(|m| ["--mirrors", m]));
         }
         run(&mut command, Duration::from_secs(60))
+    }
+}
+
+/// Paths of a host, and where they are here.
+type Links = Vec<(String, PathBuf)>;
+
+/// Makes a host's root, in which the paths of a runtime lead to where a script started it.
+fn link(root: &Path, links: &Links) {
+    for (path, target) in links {
+        let path = root.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
     }
 }
 

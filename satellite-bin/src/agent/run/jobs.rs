@@ -275,10 +275,9 @@ impl Agent {
     async fn mirror(&self) -> Result<(), Trouble> {
         let (config, bound) = (self.parts.config.clone(), self.parts.addresses.first().copied());
         let said = unblock(move || mirrors::apply(&config, bound)).await?;
-        let mut shared = self.shared();
-        if shared.runtimes.as_ref() != Some(&said) {
+        if let Some(said) = said {
             log::info!("{said}");
-            shared.runtimes = Some(said);
+            self.shared().runtimes = Some(said);
         }
         Ok(())
     }

@@ -1,34 +1,53 @@
 //! Points the runtimes of this machine at the satellite.
 
-use std::{net::SocketAddr, path::Path};
+use std::net::SocketAddr;
 
 use crate::{
     agent::{
         cause::{Cause, Trouble},
         settings::{Config, Fallback, RegistryMode, Settings},
     },
-    runtimes::{Error, Host, Kind, Mirror, Wish},
+    runtimes::{Error, Host, Kind, Mirror, Outcome, Wish},
 };
 
 /// Applies what the settings ask for; done twice, nothing changes. `bound`: where the satellite listens. What was done, in a
-/// line. Blocks, for as long as a runtime takes to start anew.
+/// line; `None`: all was as it should be. Blocks, for as long as a runtime takes to start anew.
 ///
 /// # Errors
-/// Codes of `runtime`.
-pub(super) fn apply(config: &Config, bound: Option<SocketAddr>) -> Result<String, Trouble> {
+/// Codes of `runtime`: what could be done is done all the same.
+pub(super) fn apply(config: &Config, bound: Option<SocketAddr>) -> Result<Option<String>, Trouble> {
     let settings = config.settings();
-    let host = host(config.dir());
-    let Some(wish) = wish(&settings, bound, &host)? else { return Ok("no runtime is to be changed".into()) };
+    let host = host(config);
+    let Some(wish) = wish(&settings, bound, &host)? else { return Ok(None) };
     let outcome = host.apply(&wish, None).map_err(|e| trouble(&e))?;
-    if outcome.files.is_empty() {
-        return Ok("the runtimes are as they should be".into());
+    for note in &outcome.notes {
+        log::warn!("runtimes: {note}");
     }
-    Ok(format!("the runtimes come here first: {} changed", outcome.files.join(", ")))
+    let said = (!outcome.files.is_empty()).then(|| told(&outcome));
+    let mut refused = outcome.refused.iter();
+    let Some((kind, first)) = refused.next() else { return Ok(said) };
+    if let Some(said) = said {
+        log::info!("{said}");
+    }
+    for (kind, error) in refused {
+        log::error!("{kind}: {error}");
+    }
+    let first = trouble(first);
+    Err(Trouble { message: format!("{kind}: {}", first.message), ..first })
+}
+
+fn told(outcome: &Outcome) -> String {
+    let mut said = format!("the runtimes come here first: {} changed", outcome.files.join(", "));
+    for left in outcome.runtimes.iter().filter(|r| !r.done) {
+        said += &format!("; {}: {}", left.kind, left.said);
+    }
+    said
 }
 
 /// The machine, and where it is kept what was there before.
-pub(super) fn host(dir: &Path) -> Host {
-    Host { root: "/".into(), state: dir.join("runtimes") }
+pub(super) fn host(config: &Config) -> Host {
+    let root = config.flags().host_root.as_ref().filter(|root| !root.as_os_str().is_empty());
+    Host { root: root.cloned().unwrap_or_else(|| "/".into()), state: config.dir().join("runtimes") }
 }
 
 fn wish(settings: &Settings, bound: Option<SocketAddr>, host: &Host) -> Result<Option<Wish>, Trouble> {

@@ -42,7 +42,9 @@ pub(crate) fn run(flags: Flags, own_level: bool) -> Result<()> {
     }
     let only = config.flags().fallback_only.and_then(|s| s.0) == Some(true);
     if only {
-        return mirrors::apply(&config, None).map(|said| output::line(&said)).map_err(usage);
+        let said = mirrors::apply(&config, None).map_err(usage)?;
+        output::line(said.as_deref().unwrap_or("there is nothing to change"));
+        return Ok(());
     }
     let executor = Arc::new(smol::Executor::new());
     let (agent, serving, mender) = build::build(config, own_level, &executor)?;

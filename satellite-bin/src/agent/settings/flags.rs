@@ -53,6 +53,9 @@ pub struct Flags {
     /// registry_fallback in the configuration goes before
     #[arg(long, value_name = "RUNTIME:REGISTRY[,REGISTRY…]")]
     pub mirrors: Vec<String>,
+    /// Where the host's root is, for a satellite in a container that has the host's /etc and /run [default: /]
+    #[arg(long, env = "HOST_ROOT", value_name = "DIR")]
+    pub host_root: Option<PathBuf>,
     /// Leave the runtimes alone, whatever else is said
     #[arg(long, env = "NO_REGISTRY_FALLBACK", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = switch, value_name = "BOOL")]

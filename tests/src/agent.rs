@@ -1,0 +1,132 @@
+//! A site under a fleet: Ground Control with images, and a machine on which `satellite run` is the agent.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::dir::Dir;
+use crate::ground_control::{Api, GroundControl, PASSWORD, Setup};
+use crate::http::{Client, Request};
+use crate::image::{Artifact, Image};
+use crate::process::Daemon;
+use crate::satellite::{BOUND, command};
+use crate::{ports, wait};
+
+/// Ground Control with images, and a machine for one satellite.
+#[derive(Debug)]
+pub struct Site {
+    /// Ground Control, with its embedded registry.
+    pub server: GroundControl,
+    /// Its administrator.
+    pub admin: Api,
+    /// The agent's configuration directory, with its log in `log`.
+    pub machine: PathBuf,
+    /// Where the agent listens.
+    pub address: SocketAddr,
+    /// For what a test needs beside.
+    pub dir: Dir,
+}
+
+/// Intervals in which a test sees something happen.
+pub fn config(extra: &Value) -> Value {
+    let every = "@every 00h00m01s";
+    let mut app = json!({"log_level": "info", "state_replication_interval": every,
+        "register_satellite_interval": every, "heartbeat_interval": every, "use_unsecure": true});
+    app.as_object_mut().expect("it to work").extend(extra.as_object().expect("it to work").clone());
+    json!({"app_config": app})
+}
+
+impl Site {
+    /// One whose machine knows nothing yet.
+    pub fn start() -> Self {
+        let dir = Dir::new();
+        let server = Setup::new(dir.join("gc")).start();
+        let admin = server.admin();
+        let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
+        let machine = dir.join("machine");
+        std::fs::create_dir_all(&machine).expect("it to work");
+        // Where it listens is the machine's own business.
+        let own =
+            json!({"zot_config": {"http": {"address": "127.0.0.1", "port": address.port().to_string()}}});
+        std::fs::write(machine.join("config.json"), own.to_string()).expect("it to work");
+        Self { server, admin, machine, address, dir }
+    }
+
+    /// Pushes an image of 300 kB of noise to Ground Control's registry.
+    pub fn image(&self, repository: &str, tag: &str, seed: u64) -> Artifact {
+        let image = Image::new().noise(300_000, seed).build();
+        image.push(&self.server.client().basic("admin", PASSWORD), repository, tag);
+        image
+    }
+
+    /// Makes a configuration with short intervals, and these fields of `app_config`.
+    pub fn publish(&self, name: &str, extra: &Value) {
+        let body = json!({"config_name": name, "registry": "", "config": config(extra)});
+        self.admin.post("/api/configs", &body).expect(201);
+    }
+
+    /// Starts the agent.
+    pub fn run(&self, token: Option<&str>) -> Daemon {
+        self.run_with(token, &[])
+    }
+
+    /// Starts the agent with more arguments.
+    pub fn run_with(&self, token: Option<&str>, more: &[&str]) -> Daemon {
+        let url = self.server.url();
+        let mut args = vec![
+            "run",
+            "--ground-control-url",
+            &url,
+            "--config-dir",
+            self.machine.to_str().expect("it to work"),
+        ];
+        args.push("--use-unsecure");
+        args.extend(more);
+        if let Some(token) = token {
+            args.extend(["--token", token]);
+        }
+        Daemon::start("satellite run", &mut command(args), &self.machine.join("log"))
+    }
+
+    /// What `satellite status --json` says, once it does.
+    pub fn status(&self) -> Option<Value> {
+        let done = command(["status", "--json", "--config-dir", self.machine.to_str().expect("it to work")])
+            .output()
+            .expect("it to work");
+        serde_json::from_slice(&done.stdout).ok()
+    }
+
+    /// A client of what the agent serves.
+    pub fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// Waits for something while the agent lives.
+    pub fn wait<T>(&self, agent: &mut Daemon, what: &str, look: impl Fn() -> Option<T>) -> T {
+        wait::until(BOUND, what, || {
+            if let Some(status) = agent.ended() {
+                panic!("satellite run ended ({status}): {}", agent.log());
+            }
+            look()
+        })
+    }
+
+    /// Until the satellite serves an image.
+    pub fn serves(&self, agent: &mut Daemon, repository: &str, tag: &str, image: &Artifact) {
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        self.wait(agent, &format!("{repository}:{tag}"), || {
+            let answer = self.client().try_send(&Request::new("GET", &path)).ok()?;
+            (answer.status == 200 && answer.body == image.manifest).then_some(())
+        });
+        image.check(&self.client(), repository, tag);
+    }
+
+    /// Until the satellite does not have an image any more.
+    pub fn gone(&self, agent: &mut Daemon, repository: &str, tag: &str) {
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        self.wait(agent, &format!("{repository}:{tag} to go"), || {
+            (self.client().try_send(&Request::new("GET", &path)).ok()?.status == 404).then_some(())
+        });
+    }
+}
