@@ -22,7 +22,7 @@ use crate::{
         cause::Trouble,
         identity::Identity,
         life::{self, Troubles},
-        report::{BeatInput, Reporter},
+        report::{Answered, BeatInput, Pace, Reporter},
         schedule::{Clock, Job, JobHandle, Options, Schedule, Windows},
         settings::{Change, Config, LOOK_EVERY, RegistryMode, Settings},
         state::{Registries, StateJob},
@@ -37,8 +37,8 @@ const RUNTIMES: Duration = Duration::from_secs(900);
 const APART: Duration = Duration::from_secs(2);
 /// How often clock, edits of the file and numbers are looked at.
 const LOOK: Duration = LOOK_EVERY;
-/// What Ground Control said is good for so long.
-const TOLD: Duration = Duration::from_secs(600);
+/// What Ground Control said is good for so long, and for so many of the pauses between heartbeats.
+const TOLD: (Duration, u32) = (Duration::from_secs(600), 3);
 
 /// What an agent is made of.
 pub(super) struct Parts {
@@ -76,6 +76,7 @@ struct Shared {
     answered: Option<String>,
     activity: String,
     runtimes: Option<String>,
+    pace: Pace,
 }
 
 impl Agent {
@@ -217,6 +218,7 @@ impl Agent {
             return Ok(());
         }
         let result = self.parts.reporter.beat(self.said().await?).await;
+        self.keep_pace(&result);
         let good = result.is_ok();
         let config = self.parts.config.clone();
         if let Err(trouble) = unblock(move || config.heard(good)).await {
@@ -246,6 +248,23 @@ impl Agent {
         answered.renewal.map_or(Ok(()), Err)
     }
 
+    /// How long it is until the next heartbeat.
+    fn keep_pace(&self, result: &Result<Answered, Trouble>) {
+        let heard = result.as_ref().is_ok_and(|a| a.answer.is_some());
+        let news = result.as_ref().is_ok_and(|a| a.news || a.renewed);
+        self.shared().pace.answered(heard, news, self.parts.clock.monotonic());
+        self.heartbeat.reschedule(self.beats());
+    }
+
+    /// When heartbeats are sent: as configured, and more seldom where nothing happens.
+    fn beats(&self) -> Schedule {
+        let settings = self.parts.config.settings();
+        let Some(base) = settings.heartbeat.period() else { return settings.heartbeat.clone() };
+        let now = self.parts.clock.monotonic();
+        let period = self.shared().pace.period(base, settings.edge.idle_heartbeat, now);
+        if period == base { settings.heartbeat.clone() } else { Schedule::every(period) }
+    }
+
     /// Whether something else should run than does.
     fn is_behind(&self, told: &SyncAnswer) -> bool {
         let differs = |should: &str, is: &str| !should.is_empty() && should != is;
@@ -259,7 +278,7 @@ impl Agent {
         let settings = self.parts.config.settings();
         let images = self.parts.state.held().await?;
         let done = self.parts.state.done();
-        Ok(BeatInput {
+        let mut input = BeatInput {
             activity: self.shared().activity.clone(),
             schedule: settings.heartbeat.clone(),
             state_digest: done.state_digest,
@@ -269,7 +288,10 @@ impl Agent {
             last_sync: Duration::from_millis(done.took_ms),
             last_error: self.parts.troubles.worst(),
             collect: settings.collect,
-        })
+        };
+        self.shared().pace.look(&input, self.parts.clock.monotonic());
+        input.schedule = self.beats();
+        Ok(input)
     }
 
     async fn mirror(&self) -> Result<(), Trouble> {
@@ -330,7 +352,7 @@ impl Agent {
             logging::set_level(settings.log_level);
         }
         self.register.reschedule(settings.register.clone());
-        self.heartbeat.reschedule(settings.heartbeat.clone());
+        self.heartbeat.reschedule(self.beats());
         self.replicate.reschedule(settings.replicate.clone());
         confine(&self.replicate, settings);
         let (audit, wanted) = (self.parts.audit.clone(), settings.audit.clone());
@@ -356,7 +378,8 @@ impl Agent {
     }
 
     fn told(&self) -> Option<SyncAnswer> {
-        self.shared().told.as_ref().filter(|(_, at)| at.elapsed() < TOLD).map(|(told, _)| told.clone())
+        let good = (self.beats().period().unwrap_or_default() * TOLD.1).max(TOLD.0);
+        self.shared().told.as_ref().filter(|(_, at)| at.elapsed() < good).map(|(told, _)| told.clone())
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {

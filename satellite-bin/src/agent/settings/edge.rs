@@ -39,6 +39,8 @@ pub struct Edge {
     pub windows: Vec<Window>,
     /// The scrub.
     pub scrub: Scrub,
+    /// Longest time from a heartbeat to the next, where nothing happens; `heartbeat_interval` if that is longer.
+    pub idle_heartbeat: Duration,
 }
 
 /// What is fetched for clients that ask for it.
@@ -77,6 +79,7 @@ impl Default for Edge {
             referrers: true,
             windows: Vec::new(),
             scrub: Scrub { rate: 2_000_000, interval: Duration::from_secs(7 * 86_400) },
+            idle_heartbeat: Duration::from_secs(900),
         }
     }
 }
@@ -192,6 +195,7 @@ impl Edge {
             "referrers",
             "windows",
             "scrub",
+            "idle_heartbeat",
         ];
         let mut fields = Fields::of(PATH, value, &known)?;
         fields.read("limit_rate", &mut edge.limit_rate, |v| {
@@ -215,6 +219,7 @@ impl Edge {
         });
         windows(&mut fields, &mut edge.windows);
         fields.object("scrub", &mut edge.scrub, scrub);
+        fields.read("idle_heartbeat", &mut edge.idle_heartbeat, duration);
         if fields.wrong.is_empty() { Ok(edge) } else { Err(fields.wrong) }
     }
 }

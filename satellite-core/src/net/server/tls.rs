@@ -15,7 +15,7 @@ use futures_rustls::{
         self, RootCertStore, ServerConfig,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-        server::WebPkiClientVerifier,
+        server::{NoServerSessionStorage, WebPkiClientVerifier},
     },
     server::TlsStream,
 };
@@ -166,6 +166,15 @@ fn load(files: &Files) -> Result<Arc<ServerConfig>, TlsError> {
     };
     let mut config = builder.with_single_cert(chain, secret).map_err(pair)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if clients.is_some() {
+        // A certificate is looked at by a whole handshake alone: one that has lapsed must not go on by tickets.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        // Any number of clients, and nothing kept of them. Who comes back in a day spares itself the certificates.
+        config.ticketer = ring::Ticketer::new().map_err(pair)?;
+        config.send_tls13_tickets = 1;
+    }
     Ok(Arc::new(config))
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use futures_rustls::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
@@ -29,6 +29,15 @@ type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// A client that trusts exactly one certificate.
 fn connect(server: &Running, trusted: &str) -> Client<Tls> {
+    connect_with(server, &client(trusted))
+}
+
+fn connect_with(server: &Running, config: &Arc<ClientConfig>) -> Client<Tls> {
+    let session = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
+    Client::new(StreamOwned::new(session, server.socket()))
+}
+
+fn client(trusted: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -36,8 +45,7 @@ fn connect(server: &Running, trusted: &str) -> Client<Tls> {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let session = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-    Client::new(StreamOwned::new(session, server.socket()))
+    Arc::new(config)
 }
 
 fn trusts(server: &Running, trusted: &str) -> bool {
@@ -101,4 +109,23 @@ fn a_handshake_that_never_comes_is_closed() {
     let limits = Limits { header_time: Duration::from_millis(300), ..Limits::default() };
     let server = start(0, limits, Some(tls));
     server.connect().assert_closed();
+}
+
+#[test]
+fn who_comes_back_is_spared_the_certificates_unless_it_may_have_to_show_one() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), FIRST);
+    let files = || TlsAcceptor::from_files(dir.path().join("crt"), dir.path().join("key")).unwrap();
+    let asking = || files().with_clients(dir.path().join("crt"), true).unwrap();
+    for (tls, again) in [(files(), HandshakeKind::Resumed), (asking(), HandshakeKind::Full)] {
+        let server = start(10, Limits::default(), Some(tls));
+        let config = client(FIRST[0]);
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let mut client = connect_with(&server, &config);
+            client.get("/bytes/10");
+            seen.push(client.0.get_mut().conn.handshake_kind().unwrap());
+        }
+        assert_eq!(seen, [HandshakeKind::Full, again, again]);
+    }
 }
