@@ -78,9 +78,7 @@ impl<'a> Discovery<'a> {
                         let what = "304 to a request without condition".to_string();
                         return Err(remote::Error::Protocol { host, object: name(self.image), what }.into());
                     };
-                    if self.is_complete(&digest, 0)? {
-                        return Ok(self.unchanged(digest));
-                    }
+                    // Its name may have been taken away since: it is put on again below.
                     let manifest = self.manifest(&digest, None).await?;
                     (digest, manifest)
                 }
