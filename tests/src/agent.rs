@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -33,23 +34,29 @@ pub fn config(extra: &Value) -> Value {
     let every = "@every 00h00m01s";
     let mut app = json!({"log_level": "info", "state_replication_interval": every,
         "register_satellite_interval": every, "heartbeat_interval": every, "use_unsecure": true});
-    app.as_object_mut().expect("it to work").extend(extra.as_object().expect("it to work").clone());
+    app.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     json!({"app_config": app})
 }
 
 impl Site {
     /// One whose machine knows nothing yet.
     pub fn start() -> Self {
+        Self::with(|setup, _| setup)
+    }
+
+    /// The same with a Ground Control of the test's own, which is told where it will listen.
+    pub fn with(own: impl FnOnce(Setup, SocketAddr) -> Setup) -> Self {
         let dir = Dir::new();
-        let server = Setup::new(dir.join("gc")).start();
+        let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
+        let server = own(Setup::new(dir.join("gc")), address).start_at(address);
         let admin = server.admin();
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let machine = dir.join("machine");
-        std::fs::create_dir_all(&machine).expect("it to work");
+        std::fs::create_dir_all(&machine).unwrap();
         // Where it listens is the machine's own business.
         let own =
             json!({"zot_config": {"http": {"address": "127.0.0.1", "port": address.port().to_string()}}});
-        std::fs::write(machine.join("config.json"), own.to_string()).expect("it to work");
+        std::fs::write(machine.join("config.json"), own.to_string()).unwrap();
         Self { server, admin, machine, address, dir }
     }
 
@@ -73,27 +80,27 @@ impl Site {
 
     /// Starts the agent with more arguments.
     pub fn run_with(&self, token: Option<&str>, more: &[&str]) -> Daemon {
+        Daemon::start("satellite run", &mut self.command(token, more), &self.machine.join("log"))
+    }
+
+    /// What starts the agent. Flags that are given here go before.
+    pub fn command(&self, token: Option<&str>, more: &[&str]) -> Command {
         let url = self.server.url();
-        let mut args = vec![
-            "run",
-            "--ground-control-url",
-            &url,
-            "--config-dir",
-            self.machine.to_str().expect("it to work"),
-        ];
-        args.push("--use-unsecure");
+        let mut args = vec!["run", "--config-dir", self.machine.to_str().unwrap(), "--use-unsecure"];
+        if !more.contains(&"--ground-control-url") {
+            args.extend(["--ground-control-url", &url]);
+        }
         args.extend(more);
         if let Some(token) = token {
             args.extend(["--token", token]);
         }
-        Daemon::start("satellite run", &mut command(args), &self.machine.join("log"))
+        command(args)
     }
 
     /// What `satellite status --json` says, once it does.
     pub fn status(&self) -> Option<Value> {
-        let done = command(["status", "--json", "--config-dir", self.machine.to_str().expect("it to work")])
-            .output()
-            .expect("it to work");
+        let done =
+            command(["status", "--json", "--config-dir", self.machine.to_str().unwrap()]).output().unwrap();
         serde_json::from_slice(&done.stdout).ok()
     }
 

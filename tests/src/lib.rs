@@ -7,21 +7,26 @@
 //! | module | gives |
 //! |---|---|
 //! | [`process`] | daemons and commands under a guard, their output kept |
-//! | [`wait`], [`ports`], [`dir`] | bounded polling, free ports, short temporary directories |
+//! | [`wait`], [`ports`], [`dir`], [`disk`] | bounded polling, free ports, short temporary directories, small disks |
+//! | [`clock`] | a clock that a test moves |
 //! | [`satellite`] | the program under test: a server, and the other commands |
+//! | [`agent`] | a machine with `satellite run`, and its Ground Control |
 //! | [`ground_control`] | the fleet server under test, its users and its satellites |
 //! | [`postgres`] | PostgreSQL clusters and databases of the tests' own |
 //! | [`registry`], [`token`], [`certs`] | Debian's docker-registry, plain or with passwords, tokens, TLS |
 //! | [`harbor`] | a Harbor stand-in that fails on demand |
 //! | [`http`] | a small blocking client that can also misbehave |
 //! | [`proxy`] | an upstream that drops, stalls, lies and counts |
+//! | [`wire`] | a line that counts bytes and can be cut |
 //! | [`image`], [`oci`] | images, indexes, signatures made in memory; digests |
 //! | [`runtimes`] | containerd and Podman, started by the project's scripts |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 pub mod agent;
 pub mod certs;
+pub mod clock;
 pub mod dir;
+pub mod disk;
 pub mod ground_control;
 pub mod harbor;
 pub mod http;
@@ -36,6 +41,7 @@ pub mod runtimes;
 pub mod satellite;
 pub mod token;
 pub mod wait;
+pub mod wire;
 
 /// Says loudly that a test shows nothing on this machine, and why: past the test harness, which hides what passes.
 pub fn skip(what: &str, why: &str) {

@@ -48,6 +48,12 @@ fn from_a_token_to_a_pull_through_changes_kills_and_the_end_of_ground_control() 
     site.admin.group("shop", &[("library/web", "v2", &second.digest)]);
     site.serves(&mut agent, "library/web", "v2", &second);
     site.gone(&mut agent, "library/web", "v1");
+    // And back, and forth again: what was just removed is here still, without its name.
+    site.admin.group("shop", &[("library/web", "v1", &first.digest)]);
+    site.serves(&mut agent, "library/web", "v1", &first);
+    site.admin.group("shop", &[("library/web", "v2", &second.digest)]);
+    site.serves(&mut agent, "library/web", "v2", &second);
+    site.gone(&mut agent, "library/web", "v1");
 
     // Killed, and started without a token: it is who it was.
     agent.kill();

@@ -165,6 +165,11 @@ impl Trouble {
     pub fn slowly(self) -> Self {
         self.after(SLOWLY)
     }
+
+    /// Whether it will hardly mend itself.
+    pub fn is_slow(&self) -> bool {
+        self.retry_after == Some(SLOWLY)
+    }
 }
 
 #[cfg(test)]

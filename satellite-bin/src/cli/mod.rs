@@ -128,8 +128,11 @@ impl AgentDir {
 fn ask_agent<T: serde::de::DeserializeOwned>(dir: &AgentDir, command: &Command) -> Result<T> {
     let store = dir.store();
     let value = client::running(&store, command)?.ok_or_else(|| {
-        let message =
-            format!("no agent runs on {}: start `satellite run`, or name its --config-dir", store.display());
+        let message = format!(
+            "no agent runs on {}: start `satellite run`, or name its --config-dir, and --registry-data-dir if it was \
+             given that",
+            store.display()
+        );
         Failure::new(Code::NotFound, message)
     })?;
     understood(value)

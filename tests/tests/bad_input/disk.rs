@@ -1,58 +1,12 @@
 //! Disks that are full, and disks that cannot be written to: small file systems in memory.
 
 use satellite_tests::dir::Dir;
+use satellite_tests::disk::Disk;
 use satellite_tests::http::Request;
 use satellite_tests::image::Image;
-use satellite_tests::process::run;
 use satellite_tests::registry::Registry;
 use satellite_tests::satellite::Store;
 use satellite_tests::skip;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
-
-/// A file system of its own, unmounted at the end.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(test: &str, at: &Path, size: &str) -> Option<Self> {
-        std::fs::create_dir(at).unwrap();
-        let mut mount = Command::new("mount");
-        let mounted =
-            run(mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at), bound());
-        if mounted.code != Some(0) {
-            skip(test, &format!("no file system can be mounted here: {}", mounted.stderr.trim()));
-            return None;
-        }
-        Some(Self(at.into()))
-    }
-
-    fn remount(&self, how: &str) {
-        run(Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0), bound()).ok();
-    }
-
-    /// Fills it up to that many free bytes.
-    fn fill(&self, free: u64) {
-        let _ = std::fs::remove_file(self.0.join("ballast of the test"));
-        let stat = rustix::fs::statvfs(&self.0).unwrap();
-        let size = (stat.f_bavail * stat.f_frsize).saturating_sub(free);
-        std::fs::write(self.0.join("ballast of the test"), vec![1; usize::try_from(size).unwrap()]).unwrap();
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.0.join("ballast of the test")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("-l").arg(&self.0), bound());
-    }
-}
-
-fn bound() -> Duration {
-    Duration::from_secs(20)
-}
 
 #[test]
 fn a_disk_that_fills_up_at_any_write_refuses_what_is_new_and_keeps_what_is_old() {

@@ -5,7 +5,6 @@
 mod accounts;
 mod bad_input;
 mod chaos;
-mod clock;
 mod devices;
 mod end_to_end;
 mod plain;

@@ -1,7 +1,7 @@
 //! Heartbeats: many behind one address, large ones, and what is made of them.
 
-use crate::clock::Clock;
 use crate::worlds::{World, both, postgres, sqlite};
+use satellite_tests::clock::Clock;
 use satellite_tests::ground_control::{Api, Robot, heartbeat};
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! One-time tokens: used, raced, unknown, expired.
 
-use crate::clock::Clock;
 use crate::worlds::{World, both, postgres, sqlite};
+use satellite_tests::clock::Clock;
 use satellite_tests::ground_control::{GroundControl, Robot, heartbeat};
 use satellite_tests::http::Response;
 use std::sync::Barrier;

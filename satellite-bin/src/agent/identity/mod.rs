@@ -78,9 +78,16 @@ impl Identity {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The account, if there is one.
+    /// The account, if there is one; its addresses by the override that holds now.
     pub fn account(&self) -> Option<Ztr> {
-        self.accounts().current.clone()
+        let mut account = self.accounts().current.clone()?;
+        for field in [&mut account.state, &mut account.auth.url] {
+            // What cannot be an address was refused before it was kept; from a file of somebody else it is told later.
+            if let Ok(at) = at_harbor(field, self.harbor.as_ref()) {
+                *field = at;
+            }
+        }
+        Some(account)
     }
 
     /// How to log in at Ground Control.
@@ -160,9 +167,9 @@ impl Identity {
         self.adopt(account).await
     }
 
-    async fn adopt(&self, mut account: Ztr) -> Result<(), Trouble> {
-        for field in [&mut account.state, &mut account.auth.url] {
-            *field = at_harbor(field, self.harbor.as_ref())?;
+    async fn adopt(&self, account: Ztr) -> Result<(), Trouble> {
+        for field in [&account.state, &account.auth.url] {
+            at_harbor(field, self.harbor.as_ref())?;
         }
         self.store(account.clone()).await?;
         let mut accounts = self.accounts();

@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn pauses_grow_with_the_quiet_and_end_with_it() {
         let mut pace = quiet();
-        let seen = [0, 599, 600, 1200, 3600, 9600, 86_400].map(|now| pace.period(BASE, LONGEST, at(now)).as_secs());
+        let seen =
+            [0, 599, 600, 1200, 3600, 9600, 86_400].map(|now| pace.period(BASE, LONGEST, at(now)).as_secs());
         assert_eq!(seen, [30, 30, 60, 120, 240, 900, 900]);
         pace.look(&BeatInput { state_digest: "sha256:new".into(), ..BeatInput::default() }, at(90_000));
         assert_eq!(pace.period(BASE, LONGEST, at(90_000)), BASE);

@@ -436,7 +436,7 @@ impl control::Agent for Agent {
 impl Agent {
     fn status(&self) -> Status {
         let (config, shared) = (&self.parts.config, self.shared());
-        let images = self.parts.state.known().wanted().0.len();
+        let done = self.parts.state.done();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -448,8 +448,8 @@ impl Agent {
                 url: config.settings().ground_control.to_string(),
                 answered: shared.answered.clone(),
             },
-            state: self.parts.state.done(),
-            images: images.saturating_sub(self.parts.state.done().missing),
+            images: done.wanted.saturating_sub(done.missing),
+            state: done,
             free_bytes: self.parts.live.free(),
             config: ConfigStatus {
                 dir: config.dir().display().to_string(),

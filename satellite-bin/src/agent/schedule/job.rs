@@ -170,7 +170,7 @@ impl Job {
 }
 
 impl JobHandle {
-    /// Runs it as soon as its windows and the other side allow; if it runs already, once more after that. Several calls
+    /// Runs it as soon as its windows and the other side allow, what seemed hopeless too; if it runs already, once more after that. Several calls
     /// before a run are one.
     pub fn now(&self) {
         self.ask(Asked::Now);
@@ -283,11 +283,8 @@ impl Shared {
             }
             Err(trouble) => {
                 state.failures = state.failures.saturating_add(1);
-                if state.last_trouble.as_ref() == Some(&trouble) {
-                    log::debug!("{}: {trouble}", self.name);
-                } else {
-                    log::warn!("{}: {trouble}", self.name);
-                }
+                // Whoever runs the job says so where people look, and says it once.
+                log::debug!("{}: {trouble}", self.name);
                 let cap = state.schedule.period().unwrap_or(LONGEST).max(FIRST);
                 let limit = FIRST.saturating_mul(1 << state.failures.min(30)).min(cap);
                 state.retry = Some(now + between(FIRST, limit));
@@ -338,7 +335,10 @@ impl State {
         if self.asked == Asked::Now {
             at = now;
         }
-        let time = at.max(self.not_before).saturating_sub(now);
+        // Not tried in vain was our own idea. Now something is another than it was.
+        let hopeless = self.last_trouble.as_ref().is_some_and(Trouble::is_slow);
+        let not_before = if hopeless && self.asked == Asked::Now { now } else { self.not_before };
+        let time = at.max(not_before).saturating_sub(now);
         if !time.is_zero() {
             return Some(Wait { time, by_wall });
         }

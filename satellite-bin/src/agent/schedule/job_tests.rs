@@ -122,6 +122,21 @@ fn failures_wait_longer_each_time_up_to_the_period_and_success_ends_that() {
 }
 
 #[test]
+fn news_waits_for_whoever_asked_for_it_and_not_for_what_seemed_hopeless() {
+    for (hopeless, runs) in [(true, 2), (false, 1)] {
+        let outcome =
+            Box::new(move |_| Err(if hopeless { failing().slowly() } else { failing().after(2 * HOUR) }));
+        let world =
+            World::new("2026-11-25T12:00:00Z", "@every 10s", Options::default(), Duration::ZERO, outcome);
+        world.pass(MINUTE);
+        assert_eq!(world.count(), 1);
+        world.handle.now();
+        world.pass(MINUTE);
+        assert_eq!(world.count(), runs, "{hopeless}");
+    }
+}
+
+#[test]
 fn the_other_sides_wish_is_heeded_also_by_calls_but_not_by_people() {
     let outcome = Box::new(|n| if n == 1 { Err(failing().after(10 * MINUTE)) } else { Ok(()) });
     let world = World::new("2026-11-25T12:00:00Z", "@every 30s", Options::default(), Duration::ZERO, outcome);

@@ -167,6 +167,7 @@ impl StateJob {
         let mut missing = self.missing(&wanted, look).await?;
         let mut received = 0;
         if !missing.is_empty() {
+            self.begun(wanted.len(), missing.len());
             let (bytes, failed) = self.replicate(&missing).await;
             received = bytes;
             first = first.or(failed);
@@ -191,6 +192,12 @@ impl StateJob {
             took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         first.map_or(Ok(()), Err)
+    }
+
+    /// For whoever asks while they come.
+    fn begun(&self, wanted: usize, missing: usize) {
+        let mut done = locked(&self.done);
+        (done.wanted, done.missing) = (wanted, missing);
     }
 
     /// The configuration that the state names, if it is another than the one with the digest `running`.

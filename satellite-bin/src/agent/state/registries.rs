@@ -90,9 +90,13 @@ impl Connect for Registries {
         if let Some((_, registry)) = made.by_host.get(host).filter(|(before, _)| *before == login) {
             return Ok(registry.clone());
         }
-        let plain = own.is_some_and(|url| url.scheme() == "http") && made.reach.use_unsecure;
+        let scheme = match own.map(Url::scheme) {
+            Some("http") if made.reach.use_unsecure => Scheme::Http,
+            Some("https") => Scheme::Https,
+            _ => Scheme::Auto,
+        };
         let options = remote::Options {
-            scheme: if plain { Scheme::Http } else { Scheme::Auto },
+            scheme,
             credentials: match login.clone() {
                 Some((user, password)) => Credentials::Password { user, password },
                 None => Credentials::Docker(DockerConfig::from_env()),

@@ -2,8 +2,8 @@
 
 use super::facts::{Facts, robots_of};
 use super::scene::Scene;
-use crate::clock::Clock;
 use crate::worlds::{postgres, sqlite};
+use satellite_tests::clock::Clock;
 use satellite_tests::ground_control::heartbeat;
 
 /// A month passes at once: accounts are renewed before they end, and satellites go on with what they are given.

@@ -1,19 +1,22 @@
-//! A server whose clock a test moves, by Debian's libfaketime.
+//! Programs whose clock a test moves, by Debian's libfaketime.
 
-use satellite_tests::dir::Dir;
-use satellite_tests::ground_control::Setup;
-use satellite_tests::skip;
 use std::path::PathBuf;
+use std::process::Command;
 
-/// The clock of the servers that were started with it.
-pub(crate) struct Clock {
+use crate::dir::Dir;
+use crate::ground_control::Setup;
+use crate::skip;
+
+/// The clock of whatever was started with it.
+#[derive(Debug)]
+pub struct Clock {
     library: PathBuf,
     dir: Dir,
 }
 
 impl Clock {
     /// The right time, for now; `None`, said loudly, without the library.
-    pub(crate) fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         let all = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
         let library =
             all.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
@@ -27,19 +30,29 @@ impl Clock {
     }
 
     /// Moves it: `+25h`, `-1h`, as `faketime(1)` has it. What counts on and never back stays right.
-    pub(crate) fn set(&self, offset: &str) {
-        // At once or not at all: the servers read it at every look at the clock.
+    pub fn set(&self, offset: &str) {
+        // At once or not at all: programs read it at every look at the clock.
         let (new, place) = (self.dir.join("new"), self.file());
         std::fs::write(&new, offset).and_then(|()| std::fs::rename(&new, &place)).expect("the clock's file");
     }
 
     /// A server with this clock.
-    pub(crate) fn wrap(&self, setup: Setup) -> Setup {
-        setup
-            .env("LD_PRELOAD", &self.library)
-            .env("FAKETIME_TIMESTAMP_FILE", self.file())
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    pub fn wrap(&self, setup: Setup) -> Setup {
+        self.environment().into_iter().fold(setup, |setup, (name, value)| setup.env(name, value))
+    }
+
+    /// A command with this clock.
+    pub fn command<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.envs(self.environment())
+    }
+
+    fn environment(&self) -> [(&'static str, PathBuf); 4] {
+        [
+            ("LD_PRELOAD", self.library.clone()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file()),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ]
     }
 
     fn file(&self) -> PathBuf {

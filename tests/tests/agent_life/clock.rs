@@ -1,0 +1,49 @@
+//! A clock that is wrong, as that of a gateway without a battery after each power cut.
+
+use satellite_tests::agent::Site;
+use satellite_tests::clock::Clock;
+use satellite_tests::process::Daemon;
+use serde_json::json;
+
+#[test]
+fn a_clock_of_1970_deletes_and_stops_nothing() {
+    let Some(clock) = Clock::new() else { return };
+    let site = Site::start();
+    let (first, second) = (site.image("library/web", "v1", 1), site.image("library/web", "v2", 2));
+    site.publish("edge", &json!({}));
+    site.admin.group("shop", &[("library/web", "v1", &first.digest)]);
+    let token = site.admin.register("gate", &["shop"], "edge");
+    let start = |token: Option<&str>| {
+        let mut command = site.command(token, &[]);
+        Daemon::start("satellite run", clock.command(&mut command), &site.machine.join("log"))
+    };
+    // Its very first start is in 1970.
+    clock.set("@1970-01-01 00:00:10");
+    let mut agent = start(Some(&token));
+    site.serves(&mut agent, "library/web", "v1", &first);
+    let troubles = site.wait(&mut agent, "the clock", || {
+        site.status().filter(|s| {
+            s["past"].to_string().contains("clock.wrong") || s["troubles"].to_string().contains("clock.wrong")
+        })
+    });
+    assert!(!troubles["name"].is_null());
+
+    // The time is set while it runs, a leap of decades; and lost again at the next start.
+    clock.set("+0");
+    site.admin.group("shop", &[("library/web", "v2", &second.digest)]);
+    site.serves(&mut agent, "library/web", "v2", &second);
+    site.gone(&mut agent, "library/web", "v1");
+    site.wait(&mut agent, "all to be well", || crate::well(&site));
+    agent.kill();
+    clock.set("@1970-01-01 00:00:10");
+    let mut agent = start(None);
+    site.serves(&mut agent, "library/web", "v2", &second);
+    site.admin.group("shop", &[("library/web", "v1", &first.digest), ("library/web", "v2", &second.digest)]);
+    site.serves(&mut agent, "library/web", "v1", &first);
+    site.serves(&mut agent, "library/web", "v2", &second);
+    // A year ahead is as bad.
+    clock.set("+400d");
+    site.admin.group("shop", &[("library/web", "v2", &second.digest)]);
+    site.gone(&mut agent, "library/web", "v1");
+    site.serves(&mut agent, "library/web", "v2", &second);
+}
