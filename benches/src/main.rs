@@ -3,6 +3,7 @@
 //! Times are of the machine and its neighbours; read the ratios.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod agent;
 mod charts;
 mod fleet;
 mod load;
@@ -56,6 +57,8 @@ struct Args {
 enum Command {
     /// Ground Control with a simulated fleet on PostgreSQL
     Fleet(fleet::Args),
+    /// The agent at rest and at work
+    Agent(agent::Args),
     /// Draws a run as SVG
     Charts {
         /// JSON of benches/run or of benches/link
@@ -70,6 +73,9 @@ fn main() {
     if let Some(Command::Fleet(args)) = &args.command {
         raise_descriptor_limit();
         return fleet::run(args);
+    }
+    if let Some(Command::Agent(args)) = &args.command {
+        return agent::run(args);
     }
     if let Some(Command::Charts { from, into }) = &args.command {
         return charts::draw(from, into).unwrap_or_else(|e| panic!("{}: {e}", from.display()));

@@ -93,6 +93,11 @@ pub(crate) fn resident(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }
 
+/// Of these, what is no file's.
+pub(crate) fn anonymous(pid: u32) -> u64 {
+    status(pid, "RssAnon:")
+}
+
 /// The peak of resident memory, KiB.
 pub(crate) fn peak(pid: u32) -> u64 {
     status(pid, "VmHWM:")
