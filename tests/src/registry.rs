@@ -24,6 +24,8 @@ pub struct Options {
     pub token: bool,
     /// Speaks TLS with a certificate of a private authority.
     pub tls: bool,
+    /// Removes nothing, as it is by default.
+    pub keeps: bool,
 }
 
 /// A running docker-registry with a storage of its own. Dropping it kills it.
@@ -53,9 +55,10 @@ impl Registry {
         let storage = dir.join("storage");
         let mut yaml = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: {}}}}}\n\
              http:\n  addr: 127.0.0.1:0\n  secret: test\n",
-            storage.display()
+            storage.display(),
+            !options.keeps
         );
         let certs = options.tls.then(|| Certs::make(&dir.join("certs")));
         if let Some(certs) = &certs {

@@ -75,7 +75,10 @@ fn upstreams_with_passwords_and_tokens_plain_and_over_tls_let_in_who_knows() {
     for (basic, token, tls) in
         [(true, false, false), (false, true, false), (true, false, true), (false, true, true)]
     {
-        let Some(site) = site("upstream's password", &Options { basic, token, tls }) else { return };
+        let Some(site) = site("upstream's password", &Options { basic, token, tls, ..Options::default() })
+        else {
+            return;
+        };
         let mut bare = site.transport();
         bare.push(site.reference().into());
         site.store.run("pull", bare).exits(4).decent().complains(&[&site.registry.host()]);

@@ -136,6 +136,8 @@ pub struct Trouble {
     /// Not before then: asked for by the other side, or [`SLOWLY`] for what will hardly mend itself. `None`: by the
     /// usual backoff.
     pub retry_after: Option<Duration>,
+    /// That wait is our own idea: whatever may have mended it ends it.
+    pub ours: bool,
 }
 
 impl Trouble {
@@ -150,7 +152,7 @@ impl Trouble {
             }
             out.push(c);
         }
-        Self { cause, message: out, retry_after: None }
+        Self { cause, message: out, retry_after: None, ours: false }
     }
 
     /// Not before so long.
@@ -160,15 +162,23 @@ impl Trouble {
         self
     }
 
+    /// Whether what was published is at fault.
+    pub fn is_of_the_state(&self) -> bool {
+        let wrong =
+            [Cause::STATE_UNREADABLE, Cause::STATE_TOO_LARGE, Cause::STATE_INVALID, Cause::STATE_VANISHED];
+        wrong.contains(&self.cause)
+    }
+
+    /// Will hardly mend itself soon: each try costs, and this is how long the next one waits, unless something changes.
+    #[must_use]
+    pub fn seldom(self, wait: Duration) -> Self {
+        Self { ours: true, ..self.after(wait) }
+    }
+
     /// Will hardly mend itself: tried again, but [`SLOWLY`].
     #[must_use]
     pub fn slowly(self) -> Self {
-        self.after(SLOWLY)
-    }
-
-    /// Whether it will hardly mend itself.
-    pub fn is_slow(&self) -> bool {
-        self.retry_after == Some(SLOWLY)
+        self.seldom(SLOWLY)
     }
 }
 

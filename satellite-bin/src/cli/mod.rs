@@ -6,7 +6,10 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use satellite_core::remote::DockerConfig;
 
 use crate::{
-    agent::settings::{Config, Flags, Resolved},
+    agent::{
+        run::last_store,
+        settings::{Config, Flags, Resolved},
+    },
     control::{Command, Upstream, client},
     exit::{Code, Failure, Result},
     human,
@@ -98,7 +101,7 @@ struct AgentDir {
     /// Its configuration's directory
     #[arg(long, env = "CONFIG_DIR", value_name = "DIR")]
     config_dir: Option<PathBuf>,
-    /// Its store's directory [default: as its configuration says]
+    /// Its store's directory [default: the one that it used last]
     #[arg(long, env = "REGISTRY_DATA_DIR", value_name = "DIR")]
     registry_data_dir: Option<PathBuf>,
 }
@@ -108,18 +111,21 @@ impl AgentDir {
         Flags { config_dir: self.config_dir.clone(), ..Flags::default() }.config_dir()
     }
 
-    /// The store's directory.
+    /// The store's directory: the one that was named, else where the agent said that it has it, else as its configuration
+    /// says.
     fn store(&self) -> PathBuf {
+        if let Some(dir) = self.registry_data_dir.clone().or_else(|| last_store(&self.config_dir())) {
+            return dir;
+        }
         let flags = Flags {
             config_dir: self.config_dir.clone(),
-            registry_data_dir: self.registry_data_dir.clone(),
             // Only where the store is matters here.
             ground_control_url: Some("https://localhost/".into()),
             ..Flags::default()
         };
         match Config::peek(&flags) {
             Ok((Ok(Resolved { settings, .. }), _)) => settings.store_dir(&self.config_dir()),
-            _ => self.registry_data_dir.clone().unwrap_or_else(|| self.config_dir().join("zot")),
+            _ => self.config_dir().join("zot"),
         }
     }
 }
@@ -128,11 +134,8 @@ impl AgentDir {
 fn ask_agent<T: serde::de::DeserializeOwned>(dir: &AgentDir, command: &Command) -> Result<T> {
     let store = dir.store();
     let value = client::running(&store, command)?.ok_or_else(|| {
-        let message = format!(
-            "no agent runs on {}: start `satellite run`, or name its --config-dir, and --registry-data-dir if it was \
-             given that",
-            store.display()
-        );
+        let message =
+            format!("no agent runs on {}: start `satellite run`, or name its --config-dir", store.display());
         Failure::new(Code::NotFound, message)
     })?;
     understood(value)

@@ -64,7 +64,8 @@ impl Events {
 
     /// Something happened to `image` (`edge/app:v1@sha256:…`). Of an image's progress the last alone is kept.
     pub fn push(&self, image: &str, kind: EventKind) {
-        let at = format!("{:.0}", self.clock.now());
+        // Finely: after a restart the same number may come in the same second, and is another event.
+        let at = format!("{:.3}", self.clock.now());
         let (event, bytes, total, cause) = match kind {
             EventKind::Started => ("started", 0, 0, ""),
             EventKind::Progress { bytes, total } => ("progress", bytes, total, ""),

@@ -16,7 +16,11 @@ mod jobs;
 mod mirrors;
 mod status;
 
-use std::sync::Arc;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     cause::Trouble,
@@ -47,9 +51,13 @@ pub(crate) fn run(flags: Flags, own_level: bool) -> Result<()> {
         return Ok(());
     }
     let executor = Arc::new(smol::Executor::new());
+    let config_dir = config.dir().to_path_buf();
     let (agent, serving, mender) = build::build(config, own_level, &executor)?;
     for address in &serving.addresses {
         output::line(&format!("listening on http://{address}"));
+    }
+    if let Err(e) = point_at(config_dir.as_path(), serving.store.root()) {
+        log::warn!("`satellite status` needs --registry-data-dir: {}/{STORE}: {e}", config_dir.display());
     }
     life::ready("starting");
     let ended = serving.run(&mender, agent.work());
@@ -64,6 +72,29 @@ pub(crate) fn run(flags: Flags, own_level: bool) -> Result<()> {
             Err(begin_anew())
         }
     }
+}
+
+/// In the configuration's directory: a link to the store, where the agent's socket is. Flags may have moved it.
+const STORE: &str = "store";
+
+/// Where the agent that runs, or ran last, with this configuration has its store.
+pub(crate) fn last_store(config_dir: &Path) -> Option<PathBuf> {
+    std::fs::read_link(config_dir.join(STORE)).ok()
+}
+
+fn point_at(config_dir: &Path, store: &Path) -> io::Result<()> {
+    let store = std::path::absolute(store)?;
+    if last_store(config_dir).is_some_and(|last| last == store) {
+        return Ok(());
+    }
+    // Renamed over the old one, so that there is a link at any time.
+    let new = config_dir.join("store.new");
+    match std::fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(store, &new)?;
+    std::fs::rename(new, config_dir.join(STORE))
 }
 
 fn usage(trouble: Trouble) -> Failure {

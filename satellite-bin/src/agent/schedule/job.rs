@@ -336,7 +336,7 @@ impl State {
             at = now;
         }
         // Not tried in vain was our own idea. Now something is another than it was.
-        let hopeless = self.last_trouble.as_ref().is_some_and(Trouble::is_slow);
+        let hopeless = self.last_trouble.as_ref().is_some_and(|t| t.ours);
         let not_before = if hopeless && self.asked == Asked::Now { now } else { self.not_before };
         let time = at.max(not_before).saturating_sub(now);
         if !time.is_zero() {

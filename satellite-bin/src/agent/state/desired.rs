@@ -86,7 +86,7 @@ impl Group {
     /// From a state as it was published. Every artifact that is no image is left out and told; the others count.
     ///
     /// # Errors
-    /// [`Cause::STATE_UNREADABLE`] for what is no group state at all.
+    /// [`Cause::STATE_UNREADABLE`] for what is no group state at all, [`Cause::STATE_INVALID`] for more than 50,000 images.
     pub fn read(url: &str, digest: &str, json: &[u8]) -> Result<(Self, Option<Trouble>), Trouble> {
         let state: GroupState = object(url, json)?;
         // Something else's JSON must not be a group that wants nothing.
@@ -105,8 +105,9 @@ impl Group {
                 continue;
             }
             if entities.len() >= MAX_IMAGES {
-                refuse(i, format!("more than {MAX_IMAGES} images"));
-                break;
+                // Half of it is nobody's wish.
+                let message = format!("{url}: more than {MAX_IMAGES} images");
+                return Err(Trouble::new(Cause::STATE_INVALID, message));
             }
             let repository: Repository = match artifact.repository.parse() {
                 Ok(repository) => repository,

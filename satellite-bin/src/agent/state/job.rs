@@ -33,6 +33,8 @@ use crate::agent::{
 
 /// Most groups of a satellite.
 const MAX_GROUPS: usize = 1000;
+/// An image that the registry does not have is asked for again after so long.
+const ABSENT: Duration = Duration::from_secs(300);
 /// Images that are replicated in one go: their manifests are in memory meanwhile.
 const CHUNK: usize = 64;
 /// Where a state names a tag and no digest, it is looked at again so often.
@@ -160,9 +162,11 @@ impl StateJob {
     pub async fn run(&self, told: Option<&SyncAnswer>) -> Result<(), Trouble> {
         let begun = Instant::now();
         let mut known = self.known.lock().await;
-        let mut first = self.learn(&mut known, told).await.err();
+        let learned = self.learn(&mut known, told).await.err();
         let (wanted, contradiction) = known.wanted();
-        first = first.or(contradiction);
+        // Whoever published it has to publish it anew; reading it again and again is paid for.
+        let mut first =
+            learned.or(contradiction).map(|t| if t.is_of_the_state() { t.seldom(ABSENT) } else { t });
         let look = locked(&self.looked).is_none_or(|at| at.elapsed() >= LOOK);
         let mut missing = self.missing(&wanted, look).await?;
         let mut received = 0;
@@ -170,7 +174,7 @@ impl StateJob {
             self.begun(wanted.len(), missing.len());
             let (bytes, failed) = self.replicate(&missing).await;
             received = bytes;
-            first = first.or(failed);
+            first = sooner(first, failed);
             missing = self.missing(&wanted, false).await?;
             *locked(&self.held) = None;
         }
@@ -318,7 +322,8 @@ impl StateJob {
 
     async fn read(&self, url: &str, running: &str) -> Result<Read, Trouble> {
         let harbor = self.options().harbor;
-        let image = reference(&at_harbor(url, harbor.as_ref())?)?;
+        let invalid = |t: Trouble| Trouble { cause: Cause::STATE_INVALID, ..t };
+        let image = reference(&at_harbor(url, harbor.as_ref()).map_err(invalid)?)?;
         let registry =
             self.registries.connect(&image.registry).map_err(|e| trouble(&image.to_string(), &e))?;
         artifact::read(&registry, &image, running.parse().ok().as_ref()).await
@@ -374,8 +379,13 @@ impl StateJob {
             for outcome in &report.images {
                 if let Some(failure) = &outcome.error {
                     let trouble = Trouble::new(cause_of(failure.kind), &failure.message);
-                    let blocked = trouble.cause == Cause::DISK_BLOCKED;
-                    first = first.or(Some(if blocked { trouble.slowly() } else { trouble }));
+                    let trouble = match failure.kind {
+                        FailureKind::NoSpace => trouble.slowly(),
+                        // Somebody is still to push it. Each try is paid for.
+                        FailureKind::NotFound => trouble.seldom(ABSENT),
+                        _ => trouble,
+                    };
+                    first = sooner(first, Some(trouble));
                 }
             }
             if let Place::Own(own) = &self.place {
@@ -418,6 +428,8 @@ impl StateJob {
                 Place::Own(own) => match own.remove(entity, wanted).await {
                     Ok(gone) => gone,
                     Err(trouble) if trouble.cause == Cause::BYO_NO_DELETE => {
+                        // Said once, and kept in the history: trying again would change nothing.
+                        self.events.push(&name_of(entity), EventKind::Failed(trouble.cause));
                         first = first.or(Some(trouble));
                         false
                     }
@@ -532,6 +544,13 @@ pub(in crate::agent) fn store_trouble(error: &store::Error) -> Trouble {
     } else {
         Trouble::new(Cause::STORE_FAILED, error)
     }
+}
+
+/// The first of two troubles, and the shorter wait of both.
+fn sooner(first: Option<Trouble>, next: Option<Trouble>) -> Option<Trouble> {
+    let (Some(first), Some(next)) = (&first, &next) else { return first.or(next) };
+    let from = if next.retry_after < first.retry_after { next } else { first };
+    Some(Trouble { retry_after: from.retry_after, ours: from.ours, ..first.clone() })
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
