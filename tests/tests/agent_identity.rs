@@ -99,7 +99,13 @@ impl Life {
 }
 
 fn plain(at: SocketAddr) -> Address {
-    Address { url: format!("http://{at}").parse().unwrap(), use_unsecure: false, ca: None, identity: None }
+    Address {
+        url: format!("http://{at}").parse().unwrap(),
+        use_unsecure: false,
+        ca: None,
+        identity: None,
+        server_id: None,
+    }
 }
 
 fn server(change: impl FnOnce(Setup) -> Setup) -> (GroundControl, Dir) {
@@ -233,6 +239,7 @@ fn a_certificate_registers_reports_and_is_read_again_when_it_is_rotated() {
         use_unsecure: false,
         ca: ca.map(Into::into),
         identity: Some((cert.clone(), key.clone())),
+        server_id: None,
     };
     let device = Device::new();
     let life = device.start(address(Some(&certs.ca)), Way::Certificate);
@@ -252,6 +259,12 @@ fn a_certificate_registers_reports_and_is_read_again_when_it_is_rotated() {
     assert_eq!(life.identity.name().as_deref(), Some("gate-1"), "the account stays");
     svid("gate-1");
     life.beat(&BeatInput::default()).unwrap();
+
+    // A server that shows another SPIFFE ID than it must, or none, is not told anything.
+    let expected = Some("spiffe://edge.example/ground-control".to_string());
+    let picky = Address { server_id: expected, ..address(Some(&certs.ca)) };
+    let trouble = Device::new().start(picky, Way::Certificate).register().unwrap_err();
+    assert_eq!(trouble.cause, Cause::CENTER_TLS, "{trouble}");
 
     // Whom nobody vouches for is not told anything.
     let stranger = Device::new();

@@ -18,7 +18,8 @@ use satellite_core::{
     net::{
         Executor,
         client::{
-            ClientConfig, ClientError, ClientIdentity, ReceiveStream, SurfClient, surf_client, take_stream,
+            CertificateClock, ClientConfig, ClientError, ClientIdentity, ReceiveStream, SurfClient,
+            surf_client, take_stream,
         },
     },
     remote::Secret,
@@ -49,6 +50,8 @@ pub struct Address {
     pub ca: Option<PathBuf>,
     /// Certificate and key to show (PEM); with SPIFFE the SVID. Read again when a file changes.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// SPIFFE ID that it must show, in place of its host's name.
+    pub server_id: Option<String>,
 }
 
 /// Who calls.
@@ -72,6 +75,7 @@ type Stamp = Vec<Option<(SystemTime, u64)>>;
 pub struct Center {
     address: Address,
     executor: Executor,
+    clock: Option<CertificateClock>,
     client: Mutex<Option<(Stamp, SurfClient)>>,
     date: Mutex<Option<Timestamp>>,
 }
@@ -95,7 +99,13 @@ impl Center {
             let message = format!("{host} would be spoken to in plain HTTP: use https, or set use_unsecure");
             return Err(Trouble::new(Cause::CENTER_TLS, message).slowly());
         }
-        Ok(Self { address, executor, client: Mutex::default(), date: Mutex::default() })
+        Ok(Self { address, executor, clock: None, client: Mutex::default(), date: Mutex::default() })
+    }
+
+    /// Judges certificates by another clock than the machine's.
+    #[must_use]
+    pub fn with_clock(self, clock: CertificateClock) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// Exchanges a token. `key` names this device's try, `device_key` is its public key (base64).
@@ -195,6 +205,8 @@ impl Center {
             idle_timeout: KEEP,
             max_idle: 1,
             max_buffer: 16 << 10,
+            server_uri: self.address.server_id.clone(),
+            clock: self.clock.clone(),
             ..ClientConfig::from_env()
         };
         let made =
@@ -403,7 +415,13 @@ mod tests {
     #[test]
     fn plain_http_is_spoken_only_where_it_was_allowed() {
         let make = |url: &str, use_unsecure| {
-            let address = Address { url: url.parse().unwrap(), use_unsecure, ca: None, identity: None };
+            let address = Address {
+                url: url.parse().unwrap(),
+                use_unsecure,
+                ca: None,
+                identity: None,
+                server_id: None,
+            };
             Center::new(address, Executor::default()).is_ok()
         };
         assert!(make("https://gc.example", false) && make("http://127.0.0.1:1", false));

@@ -1,5 +1,6 @@
 //! A clock that is wrong, as that of a gateway without a battery after each power cut.
 
+use crate::{site_for_tls, speak_tls, well};
 use satellite_tests::agent::Site;
 use satellite_tests::clock::Clock;
 use satellite_tests::process::Daemon;
@@ -33,7 +34,7 @@ fn a_clock_of_1970_deletes_and_stops_nothing() {
     site.admin.group("shop", &[("library/web", "v2", &second.digest)]);
     site.serves(&mut agent, "library/web", "v2", &second);
     site.gone(&mut agent, "library/web", "v1");
-    site.wait(&mut agent, "all to be well", || crate::well(&site));
+    site.wait(&mut agent, "all to be well", || well(&site));
     agent.kill();
     clock.set("@1970-01-01 00:00:10");
     let mut agent = start(None);
@@ -46,4 +47,36 @@ fn a_clock_of_1970_deletes_and_stops_nothing() {
     site.admin.group("shop", &[("library/web", "v2", &second.digest)]);
     site.gone(&mut agent, "library/web", "v1");
     site.serves(&mut agent, "library/web", "v2", &second);
+}
+
+/// Certificates were not valid yet in 1970: what was known before the power went is what they are judged by.
+#[test]
+fn tls_goes_on_after_a_power_cut_took_the_time() {
+    let Some(clock) = Clock::new() else { return };
+    let (mut site, certs) = site_for_tls();
+    let image = site.image("library/web", "v1", 1);
+    site.publish("edge", &json!({"tls": {"ca_file": certs.ca}}));
+    site.admin.group("shop", &[("library/web", "v1", &image.digest)]);
+    let token = site.admin.register("gate", &["shop"], "edge");
+    speak_tls(&mut site, &certs);
+    let start = |token: Option<&str>| {
+        let mut command = site.command(token, &[]);
+        Daemon::start("satellite run", clock.command(&mut command), &site.machine.join("log"))
+    };
+    let mut agent = start(Some(&token));
+    site.serves(&mut agent, "library/web", "v1", &image);
+    site.wait(&mut agent, "all to be well", || well(&site).filter(|s| s["config"]["on_trial"] == false));
+    let kept = site.machine.join("last-time");
+    site.wait(&mut agent, "the time to be kept", || kept.exists().then_some(()));
+    agent.kill();
+    // The images too, so that they have to come over TLS.
+    std::fs::remove_dir_all(site.machine.join("zot")).unwrap();
+    clock.set("@1970-01-01 00:00:10");
+    let mut agent = start(None);
+    site.serves(&mut agent, "library/web", "v1", &image);
+    let status = site.wait(&mut agent, "an answer", || {
+        site.status().filter(|s| !s["ground_control"]["answered"].is_null() && s["state"]["missing"] == 0)
+    });
+    let causes: Vec<_> = status["troubles"].as_array().unwrap().iter().map(|t| t["cause"].clone()).collect();
+    assert_eq!(causes, ["clock.wrong"], "{status}");
 }

@@ -9,7 +9,32 @@ mod link;
 mod traffic;
 
 use satellite_tests::agent::Site;
-use serde_json::Value;
+use satellite_tests::certs::Certs;
+use satellite_tests::ground_control::Setup;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+
+fn https(address: SocketAddr) -> String {
+    format!("https://{address}")
+}
+
+/// A site whose Ground Control will speak TLS once everything is set up there, and the files for that.
+fn site_for_tls() -> (Site, Certs) {
+    let site = Site::with(|setup, address| setup.env("PUBLIC_URL", https(address)));
+    let certs = Certs::make(&site.dir.join("certs"));
+    let own = json!({"app_config": {"tls": {"ca_file": certs.ca}},
+        "zot_config": {"http": {"address": "127.0.0.1", "port": site.address.port().to_string()}}});
+    std::fs::write(site.machine.join("config.json"), own.to_string()).unwrap();
+    (site, certs)
+}
+
+/// From now on its Ground Control speaks TLS, where it spoke plain HTTP.
+fn speak_tls(site: &mut Site, certs: &Certs) {
+    let address = site.server.address();
+    let setup = Setup::new(site.dir.join("gc")).env("PUBLIC_URL", https(address));
+    site.server.daemon().kill();
+    site.server = setup.env("TLS_CERT_FILE", &certs.cert).env("TLS_KEY_FILE", &certs.key).start_at(address);
+}
 
 /// The cause code that Ground Control has of the satellite `gate`.
 fn cause(site: &Site) -> Option<String> {

@@ -1,8 +1,6 @@
 //! What a month costs in which nothing happens.
 
-use satellite_tests::agent::Site;
-use satellite_tests::certs::Certs;
-use satellite_tests::ground_control::Setup;
+use crate::{https, site_for_tls, speak_tls};
 use satellite_tests::satellite::BOUND;
 use satellite_tests::wait;
 use satellite_tests::wire::Wire;
@@ -18,9 +16,7 @@ const PACKETS: u64 = 14 * 52;
 
 #[test]
 fn a_month_in_which_nothing_happens_costs_less_than_ten_megabytes_by_tls() {
-    let url = |address| format!("https://{address}");
-    let mut site = Site::with(|setup, address| setup.env("PUBLIC_URL", url(address)));
-    let certs = Certs::make(&site.dir.join("certs"));
+    let (mut site, certs) = site_for_tls();
     // So far apart that Ground Control does not keep the connection, as it does not for half a minute.
     site.publish("edge", &json!({"tls": {"ca_file": certs.ca}, "heartbeat_interval": "@every 00h00m04s"}));
     let images: Vec<_> = (0..3).map(|n| site.image("library/web", &format!("v{n}"), n)).collect();
@@ -28,19 +24,9 @@ fn a_month_in_which_nothing_happens_costs_less_than_ten_megabytes_by_tls() {
     let named = images.iter().zip(tags).map(|(image, tag)| ("library/web", tag, image.digest.as_str()));
     site.admin.group("shop", &named.collect::<Vec<_>>());
     let token = site.admin.register("gate", &["shop"], "edge");
-    // Everything is said. From now on it speaks TLS.
-    let (address, setup) = (
-        site.server.address(),
-        Setup::new(site.dir.join("gc")).env("PUBLIC_URL", url(site.server.address())),
-    );
-    site.server.daemon().kill();
-    site.server = setup.env("TLS_CERT_FILE", &certs.cert).env("TLS_KEY_FILE", &certs.key).start_at(address);
-
-    let wire = Wire::to(address);
-    let over = url(wire.address());
-    let own = json!({"app_config": {"tls": {"ca_file": certs.ca}},
-        "zot_config": {"http": {"address": "127.0.0.1", "port": site.address.port().to_string()}}});
-    std::fs::write(site.machine.join("config.json"), own.to_string()).unwrap();
+    speak_tls(&mut site, &certs);
+    let wire = Wire::to(site.server.address());
+    let over = https(wire.address());
     let mut agent =
         site.run_with(Some(&token), &["--ground-control-url", &over, "--harbor-registry-url", &over]);
     site.wait(&mut agent, "the images", || {

@@ -86,6 +86,7 @@ impl World {
             use_unsecure: false,
             ca: None,
             identity: None,
+            server_id: None,
         };
         let center = Arc::new(Center::new(nowhere, executor.clone()).unwrap());
         let key = DeviceKey::open(self.dir.path()).unwrap();

@@ -6,7 +6,7 @@
 use satellite_core::{
     net::{
         Executor,
-        client::{ClientConfig, surf_client},
+        client::{CertificateClock, ClientConfig, surf_client},
     },
     oci::{ImageReference, Reference},
     remote::{self, Credentials, Options, Registry, Scheme, Secret},
@@ -27,7 +27,7 @@ pub struct OwnRegistry {
 }
 
 impl OwnRegistry {
-    /// At this URL; `ca` are further authorities (PEM). Nothing is sent yet.
+    /// At this URL; `ca` are further authorities (PEM), certificates are judged by `clock`. Nothing is sent yet.
     ///
     /// # Errors
     /// [`Cause::BYO_CONFIG`]
@@ -35,6 +35,7 @@ impl OwnRegistry {
         url: &Url,
         login: Option<(String, Secret)>,
         ca: Vec<std::path::PathBuf>,
+        clock: CertificateClock,
         executor: Executor,
     ) -> Result<Self, Trouble> {
         let bad = |e: &dyn std::fmt::Display| Trouble::new(Cause::BYO_CONFIG, format!("{url}: {e}")).slowly();
@@ -43,7 +44,7 @@ impl OwnRegistry {
             (Some(host), None) => host.to_string(),
             (None, _) => return Err(bad(&"a registry has a host")),
         };
-        let config = ClientConfig { extra_roots: ca, ..ClientConfig::from_env() };
+        let config = ClientConfig { extra_roots: ca, clock: Some(clock), ..ClientConfig::from_env() };
         let client = surf_client(config, executor).map_err(|e| bad(&e))?;
         let credentials = match login {
             Some((user, password)) => Credentials::Password { user, password },

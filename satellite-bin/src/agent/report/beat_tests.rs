@@ -70,7 +70,7 @@ impl World {
         });
         let dir = tempfile::tempdir().unwrap();
         let executor = Executor::default();
-        let address = Address { url, use_unsecure: false, ca: None, identity: None };
+        let address = Address { url, use_unsecure: false, ca: None, identity: None, server_id: None };
         let center = Arc::new(Center::new(address, executor.clone()).unwrap());
         let vault = Arc::new(Keeps(Mutex::new(Some(account("one")))));
         let key = DeviceKey::open(dir.path()).unwrap();

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use satellite_core::{
-    net::Executor,
+    net::{Executor, client::CertificateClock},
     proxy::{Policy, loop_name},
     registry::{self, Access, Names, Rule},
     replicate::{self, Replicator},
@@ -47,7 +47,13 @@ pub(super) fn build(
 ) -> Result<(Arc<Agent>, Serving, Replicator)> {
     let settings = config.settings();
     let dir = config.dir().to_path_buf();
-    let center = Arc::new(Center::new(settings.address(), executor.clone()).map_err(failed)?);
+    let clock = Arc::new(Clock::open(&dir, Arc::new(MachineTicks::new())));
+    let judge = {
+        let clock = clock.clone();
+        CertificateClock::new(move || clock.now().into())
+    };
+    let center = Center::new(settings.address(), executor.clone()).map_err(failed)?;
+    let center = Arc::new(center.with_clock(judge.clone()));
     let key = DeviceKey::open(&dir).map_err(failed)?;
     let way = match (&settings.spiffe.files, config.flags().token()) {
         (Some(_), _) => Way::Certificate,
@@ -56,8 +62,10 @@ pub(super) fn build(
     };
     let vault = Arc::new(config.clone());
     let identity = Arc::new(Identity::new(center.clone(), vault, key, way, settings.harbor.clone()));
-    let registries =
-        |via| Arc::new(Registries::new(identity.clone(), executor.clone(), reach(&settings), via));
+    let registries = |via| {
+        let registries = Registries::new(identity.clone(), executor.clone(), reach(&settings), via);
+        Arc::new(registries.with_clock(judge.clone()))
+    };
     let (upstream, name) = (registries(None), loop_name());
     let through = registries(Some(name.clone()));
     let connect = through.clone();
@@ -83,10 +91,11 @@ pub(super) fn build(
         RegistryMode::Own(own) => {
             let login = own.username.clone().zip(own.password.clone());
             let ca = settings.tls.ca.clone().into_iter().collect();
-            Place::Own(OwnRegistry::new(&own.url, login, ca, executor.clone()).map_err(failed)?)
+            Place::Own(
+                OwnRegistry::new(&own.url, login, ca, judge.clone(), executor.clone()).map_err(failed)?,
+            )
         }
     };
-    let clock = Arc::new(Clock::open(&dir, Arc::new(MachineTicks::new())));
     let events = Events::new(clock.clone());
     let audit = Audit::new(clock.clone());
     if let Err(trouble) = audit.configure(&settings.audit) {

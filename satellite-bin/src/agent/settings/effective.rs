@@ -74,10 +74,12 @@ impl Settings {
             use_unsecure: self.use_unsecure,
             ca: self.tls.ca.clone(),
             identity,
+            server_id: None,
         };
         if let Some(svid) = &self.spiffe.files {
             address.ca = svid.bundle.clone();
             address.identity = Some((svid.cert.clone(), svid.key.clone()));
+            address.server_id = self.spiffe.expected_server_id.clone();
         }
         address
     }

@@ -10,7 +10,7 @@ use std::{
 use satellite_core::{
     net::{
         Executor,
-        client::{ClientConfig, ClientError, SurfClient, surf_client},
+        client::{CertificateClock, ClientConfig, ClientError, SurfClient, surf_client},
     },
     remote::{self, Credentials, DockerConfig, Registry, RetryPolicy, Scheme, Secret},
     replicate::Connect,
@@ -36,6 +36,7 @@ pub struct Registries {
     identity: Arc<Identity>,
     executor: Executor,
     via: Option<String>,
+    clock: Option<CertificateClock>,
     stall: Duration,
     made: Mutex<Made>,
 }
@@ -52,7 +53,13 @@ impl Registries {
     /// Without a connection yet. `via`: what requests that are made for clients say in `Via`.
     pub fn new(identity: Arc<Identity>, executor: Executor, reach: Reach, via: Option<String>) -> Self {
         let made = Mutex::new(Made { reach, ..Made::default() });
-        Self { identity, executor, via, stall: Duration::from_secs(60), made }
+        Self { identity, executor, via, clock: None, stall: Duration::from_secs(60), made }
+    }
+
+    /// Judges certificates by another clock than the machine's.
+    #[must_use]
+    pub fn with_clock(self, clock: CertificateClock) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// From the next request on.
@@ -70,6 +77,7 @@ impl Registries {
         let config = ClientConfig {
             extra_roots: made.reach.ca.clone(),
             first_byte_timeout: self.stall,
+            clock: self.clock.clone(),
             ..ClientConfig::from_env()
         };
         let client = surf_client(config, self.executor.clone())?;

@@ -1,6 +1,11 @@
 //! What can be set.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::ProxySettings;
 
@@ -14,6 +19,8 @@ pub struct ClientConfig {
     pub native_roots: bool,
     /// Certificate that this client shows to servers which ask for one.
     pub identity: Option<ClientIdentity>,
+    /// URI that the server's certificate must be of, in place of its host's name: a SPIFFE ID.
+    pub server_uri: Option<String>,
     /// Longest time for each step of connecting: looking the name up, TCP, the proxy's tunnel, TLS.
     pub connect_timeout: Duration,
     /// Longest silence until the head of an answer is there. It starts anew with every byte that moves, so a slow
@@ -27,6 +34,30 @@ pub struct ClientConfig {
     pub max_buffer: usize,
     /// Proxies.
     pub proxy: ProxySettings,
+    /// By which time certificates are judged; the machine's clock, if nothing is said.
+    pub clock: Option<CertificateClock>,
+}
+
+/// A clock for certificates, where something better is known than the machine's: a gateway without a battery starts in
+/// 1970, when no certificate was valid yet.
+#[derive(Clone)]
+pub struct CertificateClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+
+impl CertificateClock {
+    /// Asked at each handshake.
+    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for CertificateClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CertificateClock")
+    }
 }
 
 /// A client certificate, in PEM. To change it make a new client.
@@ -44,6 +75,7 @@ impl Default for ClientConfig {
             extra_roots: Vec::new(),
             native_roots: true,
             identity: None,
+            server_uri: None,
             connect_timeout: Duration::from_secs(15),
             first_byte_timeout: Duration::from_secs(60),
             max_idle: 8,
@@ -51,6 +83,7 @@ impl Default for ClientConfig {
             // Measured: 64 KiB cost twice the CPU per GiB received, 1 MiB no less than this.
             max_buffer: 400 << 10,
             proxy: ProxySettings::default(),
+            clock: None,
         }
     }
 }

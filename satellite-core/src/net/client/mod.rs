@@ -11,6 +11,7 @@
 //! | `config` | what can be set |
 //! | `proxy` | which proxy serves which target; pure |
 //! | `dial` | name → address → socket → tunnel → TLS |
+//! | `tls`, `uri` | whom it trusts, and what it shows |
 //! | `io` | a socket as hyper wants it |
 //! | `pool` | requests to connections |
 //! | `convert` | `surf`'s messages to hyper's, and back |
@@ -29,10 +30,11 @@ mod io;
 mod pool;
 mod proxy;
 mod tls;
+mod uri;
 
 use std::{sync::Mutex, time::Duration};
 
-pub use config::{ClientConfig, ClientIdentity};
+pub use config::{CertificateClock, ClientConfig, ClientIdentity};
 pub use error::{ClientError, Phase};
 pub use pool::Pool;
 pub use proxy::{Proxy, ProxySettings};

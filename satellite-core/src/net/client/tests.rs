@@ -236,7 +236,13 @@ fn authority(name: &str) -> Authority {
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let issuer = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new([name.to_string()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let mut leaf = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    if name.contains("://") {
+        leaf.subject_alt_names.push(rcgen::SanType::URI(name.try_into().unwrap()));
+    } else {
+        leaf = rcgen::CertificateParams::new([name.to_string()]).unwrap();
+    }
+    let leaf = leaf.signed_by(&key, &issuer).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, pem: String| {
         let path = folder.path().join(name);
@@ -279,6 +285,45 @@ fn a_client_shows_its_certificate_where_one_is_wanted() {
         let swapped = ClientIdentity { key: authority.identity.certificate.clone(), ..authority.identity };
         let error = surf_client(ClientConfig { identity: Some(swapped), ..plain() }, executor).unwrap_err();
         assert!(error.to_string().starts_with("client key"), "{error}");
+    });
+}
+
+#[test]
+fn a_server_may_be_known_by_its_uri_alone_and_then_it_must_be_that_one() {
+    run(async |executor| {
+        let ours = "spiffe://edge.example/ground-control";
+        let authority = authority(ours);
+        let server = Script::start_tls(authority.server, |_| reply("200 OK", "", "welcome"));
+        let url = format!("https://127.0.0.1:{}/", server.port);
+        let trusting = ClientConfig { extra_roots: vec![authority.ca], ..plain() };
+        let by = |uri: &str| ClientConfig { server_uri: Some(uri.into()), ..trusting.clone() };
+        assert_eq!(get(&surf_client(by(ours), executor.clone()).unwrap(), &url).await.unwrap(), "welcome");
+        // Another one of the same authority, one of no authority, and one by its host's name.
+        let stranger = by("spiffe://edge.example/shop-17");
+        let error = get(&surf_client(stranger, executor.clone()).unwrap(), &url).await.unwrap_err();
+        assert!(cause(&error).to_string().contains("not of spiffe://edge.example/shop-17"), "{error:?}");
+        let unknown = ClientConfig { extra_roots: Vec::new(), ..by(ours) };
+        assert!(get(&surf_client(unknown, executor.clone()).unwrap(), &url).await.is_err());
+        assert!(get(&surf_client(trusting, executor).unwrap(), &url).await.is_err());
+    });
+}
+
+#[test]
+fn certificates_are_judged_by_the_clock_that_is_given() {
+    run(async |executor| {
+        let authority = authority("127.0.0.1");
+        let server = Script::start_tls(authority.server, |_| reply("200 OK", "", "welcome"));
+        let url = format!("https://127.0.0.1:{}/", server.port);
+        let at = |time: std::time::SystemTime| ClientConfig {
+            extra_roots: vec![authority.ca.clone()],
+            clock: Some(CertificateClock::new(move || time)),
+            ..plain()
+        };
+        let now = std::time::SystemTime::now();
+        assert_eq!(get(&surf_client(at(now), executor.clone()).unwrap(), &url).await.unwrap(), "welcome");
+        // rcgen's are valid from 1975 to 4096.
+        let error = get(&surf_client(at(std::time::UNIX_EPOCH), executor).unwrap(), &url).await.unwrap_err();
+        assert!(cause(&error).to_string().contains("not valid yet"), "{error:?}");
     });
 }
 

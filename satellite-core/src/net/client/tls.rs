@@ -1,20 +1,35 @@
 //! What this client trusts and shows.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::UNIX_EPOCH};
 
 use futures_rustls::{
     TlsConnector,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    rustls::{self, RootCertStore, crypto::ring},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    rustls::{
+        self, RootCertStore,
+        crypto::ring,
+        time_provider::{DefaultTimeProvider, TimeProvider},
+    },
 };
 
-use super::{ClientConfig, ClientError};
+use super::{CertificateClock, ClientConfig, ClientError, uri::OfUri};
 
 /// What has been read from the configured files; the system's roots come later, see [`Material::connector`].
 pub(super) struct Material {
     roots: Vec<CertificateDer<'static>>,
     native: bool,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    server_uri: Option<String>,
+    clock: Option<CertificateClock>,
+}
+
+#[derive(Debug)]
+struct Time(CertificateClock);
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        self.0.now().duration_since(UNIX_EPOCH).ok().map(UnixTime::since_unix_epoch)
+    }
 }
 
 fn config_error<'a>(what: &'static str, path: &'a Path) -> impl Fn(String) -> ClientError + 'a {
@@ -44,12 +59,19 @@ impl Material {
             let key = PrivateKeyDer::from_pem_file(&identity.key)
                 .map_err(|e| config_error("client key", &identity.key)(e.to_string()))?;
             // Here and not at the first handshake, so that a wrong pair is found at start.
+            let pair = Some((chain.clone(), key.clone_key()));
             let material =
-                Self { roots: Vec::new(), native: false, identity: Some((chain.clone(), key.clone_key())) };
+                Self { roots: Vec::new(), native: false, identity: pair, server_uri: None, clock: None };
             material.build().map_err(|e| config_error("client key", &identity.key)(e.to_string()))?;
             Ok((chain, key))
         });
-        Ok(Self { roots, native: config.native_roots, identity: identity.transpose()? })
+        Ok(Self {
+            roots,
+            native: config.native_roots,
+            identity: identity.transpose()?,
+            server_uri: config.server_uri.clone(),
+            clock: config.clock.clone(),
+        })
     }
 
     /// Reads the system's roots (some hundred kilobytes of files): to be called off the executor's threads.
@@ -73,9 +95,21 @@ impl Material {
             }
         }
         // A library must not depend on, or install, a process-wide provider.
-        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(store);
+        let time: Arc<dyn TimeProvider> = match &self.clock {
+            Some(clock) => Arc::new(Time(clock.clone())),
+            None => Arc::new(DefaultTimeProvider),
+        };
+        let provider = Arc::new(ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_details(provider.clone(), time)
+            .with_safe_default_protocol_versions()?;
+        let builder = match &self.server_uri {
+            None => builder.with_root_certificates(store),
+            Some(uri) => builder.dangerous().with_custom_certificate_verifier(Arc::new(OfUri::new(
+                uri.clone(),
+                store,
+                &provider,
+            ))),
+        };
         let mut config = match &self.identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
             None => builder.with_no_client_auth(),
