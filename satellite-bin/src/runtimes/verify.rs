@@ -11,6 +11,8 @@ use super::{
 };
 
 const BOUND: Duration = Duration::from_secs(30);
+/// The mirror is asked first, and at once.
+const PULL: Duration = Duration::from_secs(15);
 
 /// What a pull through a runtime came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,42 @@ pub trait Probe {
 }
 
 impl Host {
+    /// Has a runtime pull an image that nobody has: whoever serves it sees the request, and its origin says no.
+    ///
+    /// # Errors
+    /// Why it could not be asked to.
+    pub fn try_pull(&self, kind: Kind, image: &str) -> Result<(), String> {
+        let found = self.look(kind);
+        let absent = || format!("{kind} has no socket here");
+        let mut command = match kind {
+            Kind::Docker => {
+                let socket = found.socket.ok_or_else(absent)?;
+                self.docker(&socket, &["info"]).ok_or("no `docker` here that reaches it")?;
+                self.docker(&socket, &["pull", "--quiet", image]);
+                return Ok(());
+            }
+            _ if !self.is_here() => return Err("it is not this process's own machine".into()),
+            // Podman has no daemon: each of its commands reads the files.
+            Kind::Podman => Command::new("podman"),
+            Kind::K3s => {
+                let mut command = Command::new("k3s");
+                command.arg("crictl");
+                command
+            }
+            Kind::Containerd | Kind::Crio | Kind::Rke2 => {
+                let mut command = Command::new("crictl");
+                let socket = found.socket.ok_or_else(absent)?;
+                command.args(["--image-endpoint", &format!("unix://{socket}")]);
+                command
+            }
+        };
+        // That it failed is expected; that there is no such program is not.
+        match run(command.args(["pull", image]), PULL) {
+            Err(said) if said.contains("No such file") => Err(said),
+            _ => Ok(()),
+        }
+    }
+
     /// The runtime's own check of its files, before it reads them. `Ok(false)`: it cannot be asked.
     pub(super) fn check(&self, kind: Kind, wish: Option<&Wish>) -> Result<bool, String> {
         let has = |program: &str| run(Command::new(program).arg("--version"), BOUND).is_ok();

@@ -14,6 +14,7 @@ mod descriptors;
 mod housekeeping;
 mod mend;
 mod metrics;
+mod watch;
 
 use std::{
     future::Future,
@@ -47,6 +48,8 @@ use crate::{
 };
 
 pub(crate) use anew::begin_anew;
+pub(crate) use watch::Watch;
+use watch::Watched;
 
 /// How a store is served.
 pub(crate) struct Plan {
@@ -114,9 +117,15 @@ pub(crate) struct Handle {
     names: Arc<NamesCell>,
     proxy: Option<Proxy>,
     gc_interval: Arc<GcInterval>,
+    watch: Arc<Watch>,
 }
 
 impl Handle {
+    /// Whether a client came here for something.
+    pub(crate) fn watch(&self) -> Arc<Watch> {
+        self.watch.clone()
+    }
+
     /// Changes what can change.
     pub(crate) fn set(&self, live: Live) {
         self.names.set(live.names);
@@ -174,6 +183,7 @@ impl Serving {
         let metrics = Arc::new(Metrics::default());
         let context = Arc::new(Context::new(store.clone(), executor.clone(), plan.live.limit_rate));
         let names = Arc::new(NamesCell::new(plan.live.names));
+        let watch = Arc::<Watch>::default();
         let mut registry = Registry::new(store.clone(), plan.access, plan.settings, metrics.clone())
             .with_names(names.clone());
         let proxy = plan.pull_through.map(|through| {
@@ -184,14 +194,16 @@ impl Serving {
             Proxy::new(engine, connect, executor.clone(), policy, options, &name)
         });
         if let Some(proxy) = &proxy {
-            registry = registry.with_upstream(Arc::new(proxy.clone()));
+            registry =
+                registry.with_upstream(Arc::new(Watched { proxy: proxy.clone(), watch: watch.clone() }));
         }
         let server =
             Server::new(listeners, Arc::new(registry), Limits::default(), plan.tls).map_err(failed)?;
         let control = ControlServer::bind(store.root()).map_err(failed)?;
         let gc_interval = Arc::<GcInterval>::default();
         gc_interval.set(plan.live.gc_interval);
-        let handle = Handle { store: store.clone(), context: context.clone(), names, proxy, gc_interval };
+        let handle =
+            Handle { store: store.clone(), context: context.clone(), names, proxy, gc_interval, watch };
         Ok(Self {
             stats: server.stats(),
             server: std::sync::Mutex::new(Some(server)),

@@ -105,6 +105,10 @@ impl Fleet {
         let status = self.site.wait(&mut agent, "image and runtime", || there(&self.site));
         let said = status["runtimes"].as_str().unwrap();
         assert!(said.contains("come here first") && !said.contains("restart"), "{status}");
+        if mirrors.starts_with("docker") {
+            // Proved by a pull of its own, as soon as it was pointed here.
+            assert!(agent.log().contains("docker was seen to come here for docker.io"), "{}", agent.log());
+        }
         node.pull(WEB).ok();
         assert_eq!(node.says(WEB), OURS);
 

@@ -296,7 +296,8 @@ impl Agent {
 
     async fn mirror(&self) -> Result<(), Trouble> {
         let (config, bound) = (self.parts.config.clone(), self.parts.addresses.first().copied());
-        let said = unblock(move || mirrors::apply(&config, bound)).await?;
+        let watch = self.parts.live.watch();
+        let said = unblock(move || mirrors::apply(&config, bound, Some(&watch))).await?;
         if let Some(said) = said {
             log::info!("{said}");
             self.shared().runtimes = Some(said);

@@ -7,7 +7,8 @@ use crate::{
         cause::{Cause, Trouble},
         settings::{Config, Fallback, RegistryMode, Settings},
     },
-    runtimes::{Error, Host, Kind, Mirror, Outcome, Wish},
+    runtimes::{Error, Host, Kind, Mirror, Outcome, Probe, Sight, Wish},
+    serving::Watch,
 };
 
 /// Applies what the settings ask for; done twice, nothing changes. `bound`: where the satellite listens. What was done, in a
@@ -15,11 +16,18 @@ use crate::{
 ///
 /// # Errors
 /// Codes of `runtime`: what could be done is done all the same.
-pub(super) fn apply(config: &Config, bound: Option<SocketAddr>) -> Result<Option<String>, Trouble> {
+pub(super) fn apply(
+    config: &Config,
+    bound: Option<SocketAddr>,
+    watch: Option<&Watch>,
+) -> Result<Option<String>, Trouble> {
     let settings = config.settings();
     let host = host(config);
     let Some(wish) = wish(&settings, bound, &host)? else { return Ok(None) };
-    let outcome = host.apply(&wish, None).map_err(|e| trouble(&e))?;
+    // A registry of the user's own tells nobody who came.
+    let watched = watch.filter(|_| matches!(settings.registry, RegistryMode::Embedded(_))).map(ByWatch);
+    let probe = watched.as_ref().map(|probe| probe as &dyn Probe);
+    let outcome = host.apply(&wish, probe).map_err(|e| trouble(&e))?;
     for note in &outcome.notes {
         log::warn!("runtimes: {note}");
     }
@@ -34,6 +42,25 @@ pub(super) fn apply(config: &Config, bound: Option<SocketAddr>) -> Result<Option
     }
     let first = trouble(first);
     Err(Trouble { message: format!("{kind}: {}", first.message), ..first })
+}
+
+/// A pull of something that nobody has, which this satellite sees or does not.
+struct ByWatch<'a>(&'a Watch);
+
+impl Probe for ByWatch<'_> {
+    fn pull(&self, host: &Host, kind: Kind, registry: &str) -> Sight {
+        let repository = format!("satellite-probe/{:016x}", fastrand::u64(..));
+        self.0.expect(repository.clone());
+        let tried = host.try_pull(kind, &format!("{registry}/{repository}:v1"));
+        match (self.0.seen(), tried) {
+            (true, _) => {
+                log::info!("{kind} was seen to come here for {registry}");
+                Sight::Seen
+            }
+            (false, Ok(())) => Sight::Unseen,
+            (false, Err(why)) => Sight::Untried(why),
+        }
+    }
 }
 
 fn told(outcome: &Outcome) -> String {

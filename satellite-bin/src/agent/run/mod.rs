@@ -46,7 +46,7 @@ pub(crate) fn run(flags: Flags, own_level: bool) -> Result<()> {
     }
     let only = config.flags().fallback_only.and_then(|s| s.0) == Some(true);
     if only {
-        let said = mirrors::apply(&config, None).map_err(usage)?;
+        let said = mirrors::apply(&config, None, None).map_err(usage)?;
         output::line(said.as_deref().unwrap_or("there is nothing to change"));
         return Ok(());
     }
