@@ -152,6 +152,37 @@ fn a_satellite_whose_secret_is_lost_comes_back_by_its_key_and_a_used_token_is_to
     assert!(agent.terminate(Duration::from_secs(10)).success());
 }
 
+#[test]
+fn a_suspended_satellite_goes_on_serving_and_is_let_in_again() {
+    let site = Site::start();
+    let (first, second) = (site.image("library/web", "v1", 1), site.image("library/web", "v2", 2));
+    site.publish("edge", &json!({}));
+    site.admin.group("shop", &[("library/web", "v1", &first.digest)]);
+    let token = site.admin.register("gate", &["shop"], "edge");
+    let mut agent = site.run(Some(&token));
+    site.serves(&mut agent, "library/web", "v1", &first);
+    site.admin.call("POST", "/api/satellites/gate/suspend").expect(200);
+    site.wait(&mut agent, "the refusal", || {
+        site.status().filter(|s| s["troubles"].to_string().contains("account.re"))
+    });
+    // What it has, it serves; also after a restart.
+    agent.kill();
+    let mut agent = site.run(None);
+    site.serves(&mut agent, "library/web", "v1", &first);
+
+    site.admin.call("POST", "/api/satellites/gate/resume").expect(200);
+    site.admin.group("shop", &[("library/web", "v2", &second.digest)]);
+    // It would ask again within minutes; somebody there has it ask now.
+    site.wait(&mut agent, "its way back", || {
+        for job in ["heartbeat", "state"] {
+            let _ = command(["now", job, "--config-dir", site.machine.to_str().unwrap()]).output();
+        }
+        site.status().filter(|s| s["troubles"] == json!([]) && !s["ground_control"]["answered"].is_null())
+    });
+    site.serves(&mut agent, "library/web", "v2", &second);
+    assert!(agent.terminate(Duration::from_secs(10)).success());
+}
+
 fn write_address(dir: &Path, address: SocketAddr) {
     let own = json!({"zot_config": {"http": {"address": "127.0.0.1", "port": address.port().to_string()}}});
     std::fs::write(dir.join("config.json"), own.to_string()).unwrap();
