@@ -25,11 +25,19 @@ pub fn binary() -> &'static Path {
 
 /// Builds a program of the workspace for the profile of the running test; gives its path.
 pub(crate) fn build(package: &str, program: &str) -> PathBuf {
+    build_all(package, &[]).join(program)
+}
+
+/// Builds a package for the profile of the running test, or what of it cargo's `flags` say; gives the folder of results.
+pub fn build_all(package: &str, flags: &[&str]) -> PathBuf {
     // .../target/PROFILE/deps/this-test
     let exe = std::env::current_exe().expect("our own path");
     let profile = exe.ancestors().nth(2).expect("a target directory").to_owned();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--offline", "--package", package]);
+    cargo
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--offline", "--package", package])
+        .args(flags);
     cargo.arg("--target-dir").arg(profile.parent().expect("a target directory"));
     match profile.file_name().and_then(OsStr::to_str) {
         Some("debug") | None => {}
@@ -38,7 +46,7 @@ pub(crate) fn build(package: &str, program: &str) -> PathBuf {
         }
     }
     run(&mut cargo, Duration::from_secs(1800)).ok();
-    profile.join(program)
+    profile
 }
 
 /// A command line of the program, ready for more arguments.
