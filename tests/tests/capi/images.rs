@@ -11,7 +11,6 @@ use std::{
 use rustix::process::Signal;
 use satellite_tests::{
     dir::Dir,
-    has,
     http::Client,
     image::{Artifact, Image},
     process::{Daemon, run},
@@ -21,7 +20,7 @@ use satellite_tests::{
 };
 
 use crate::{
-    library::{Library, Link, built, missing},
+    library::{Library, Link, built, command, links, missing, missing_here},
     misuse::valgrind,
 };
 
@@ -51,7 +50,7 @@ impl Examples {
     fn command(&self, name: &str) -> Command {
         let program = self.dir.join(name);
         if !self.watched {
-            return Command::new(program);
+            return command(program);
         }
         let mut command = valgrind();
         command.arg(program);
@@ -131,7 +130,7 @@ fn an_image_comes_through_a_login_and_is_served_as_it_was() {
     let registry = Registry::with(&Options { basic: true, ..Options::default() });
     let image = push(&registry, 3 << 20);
     let reference = format!("{}/edge/app:v1", registry.host());
-    for (link, at) in [(Link::Shared, "127.0.0.1:0"), (Link::Static, "socket")] {
+    for (&link, at) in links().iter().zip(["127.0.0.1:0", "socket"]) {
         let examples = Examples::new(link, false);
         let replicate = |user: &str, password: &str| {
             let mut command = examples.command("replicate");
@@ -159,7 +158,7 @@ fn an_image_comes_by_tls_whose_authority_is_named_and_by_no_other() {
         return skip("capi", &why);
     }
     let registry = Registry::with(&Options { tls: true, ..Options::default() });
-    let examples = Examples::new(Link::Shared, false);
+    let examples = Examples::new(links()[0], false);
     let reference = format!("{}/edge/app:v1", registry.host());
     let replicate = |ca: &Path| {
         let mut command = examples.command("replicate");
@@ -179,7 +178,7 @@ fn a_signal_to_the_program_cancels_and_the_next_run_goes_on() {
     }
     let registry = Registry::start();
     let image = push(&registry, 12 << 20);
-    let examples = Examples::new(Link::Shared, false);
+    let examples = Examples::new(links()[0], false);
     let link = Proxy::start(registry.address());
     let reference = format!("{}/edge/app:v1", link.host());
     let command = || {
@@ -202,8 +201,8 @@ fn a_signal_to_the_program_cancels_and_the_next_run_goes_on() {
 
 #[test]
 fn a_program_in_rust_does_the_same_by_the_library_itself() {
-    if !Registry::available() {
-        return skip("capi", "docker-registry is missing; tests/install gets it");
+    if let Some(why) = missing_here("docker-registry") {
+        return skip("the library in Rust", &why);
     }
     let registry = Registry::start();
     let image = Image::new().noise(1 << 20, 7).build();
@@ -219,8 +218,7 @@ fn a_program_in_rust_does_the_same_by_the_library_itself() {
 
 #[test]
 fn the_examples_leak_nothing() {
-    let why =
-        lacking().or_else(|| (!has("valgrind")).then(|| "valgrind is missing; tests/install gets it".into()));
+    let why = lacking().or_else(|| missing_here("valgrind"));
     if let Some(why) = why {
         return skip("capi under valgrind", &why);
     }

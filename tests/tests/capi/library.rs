@@ -1,6 +1,7 @@
 //! The library as a distribution would install it, and programs compiled against it.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -20,9 +21,37 @@ pub(crate) enum Link {
     Static,
 }
 
+/// Another machine, for which the library was built: `SATELLITE_CAPI_CC` is a C compiler that links statically for it, with its
+/// arguments, and `SATELLITE_CAPI_RUN` an emulator of it. `cross/capi` sets them, and `SATELLITE_CAPI`.
+pub(crate) fn other_machine() -> Option<(String, String)> {
+    Some((std::env::var("SATELLITE_CAPI_CC").ok()?, std::env::var("SATELLITE_CAPI_RUN").ok()?))
+}
+
+/// All ways of linking that there are.
+pub(crate) fn links() -> &'static [Link] {
+    if other_machine().is_some() { &[Link::Static] } else { &[Link::Shared, Link::Static] }
+}
+
+/// A command line of a compiled program.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let Some((_, emulator)) = other_machine() else { return Command::new(program) };
+    let mut command = Command::new(emulator);
+    command.arg(program);
+    command
+}
+
 /// Why these tests show nothing here, if they do not.
 pub(crate) fn missing() -> Option<&'static str> {
     ["cc", "pkg-config"].into_iter().find(|program| !has(program))
+}
+
+/// Why those show nothing that need programs of this very machine.
+pub(crate) fn missing_here(also: &str) -> Option<String> {
+    if other_machine().is_some() {
+        return Some("the library is for another machine".into());
+    }
+    let program = missing().or_else(|| (!has(also)).then_some(also))?;
+    Some(format!("{program} is missing; tests/install gets it"))
 }
 
 /// An installed library.
@@ -52,7 +81,10 @@ impl Library {
             let dir = Dir::new();
             let mut install = Command::new(root().join("satellite-core/capi/install"));
             install.env("DESTDIR", dir.path()).env("PREFIX", PREFIX).env_remove("LIBDIR");
-            run(install.env_remove("LIBS_PRIVATE").arg("--from").arg(built), BOUND).ok();
+            if other_machine().is_none() {
+                install.env_remove("LIBS_PRIVATE");
+            }
+            run(install.arg("--from").arg(built), BOUND).ok();
             Self { dir }
         })
     }
@@ -73,12 +105,18 @@ impl Library {
     pub(crate) fn compile(&self, source: &str, link: Link, into: &Path) -> PathBuf {
         let source = root().join(source);
         let program = into.join(source.file_stem().unwrap());
-        let mut cc = Command::new("cc");
-        cc.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-pthread", "-o"]);
+        let other = other_machine();
+        let compiler = other.as_ref().map_or("cc", |(compiler, _)| compiler);
+        let mut words = compiler.split_whitespace();
+        let mut cc = Command::new(words.next().unwrap());
+        cc.args(words).args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-pthread", "-o"]);
         cc.arg(&program).arg(&source).args(self.flags(&["--cflags"]));
         match link {
             Link::Shared => {
                 cc.args(self.flags(&["--libs"])).arg(format!("-Wl,-rpath,{}", self.lib().display()));
+            }
+            Link::Static if other.is_some() => {
+                cc.arg("-static").args(self.flags(&["--libs", "--static"]));
             }
             Link::Static => {
                 let libs = self.flags(&["--libs", "--static"]);
@@ -96,8 +134,8 @@ impl Library {
 
 #[test]
 fn what_is_installed_is_what_a_distribution_expects() {
-    if let Some(program) = missing() {
-        return satellite_tests::skip("capi", &format!("{program} is missing"));
+    if let Some(why) = missing_here("readelf") {
+        return satellite_tests::skip("capi's shared object", &why);
     }
     let (library, dir) = (Library::get(), Dir::new());
     let shared = library.lib().join("libsatellite.so.1");

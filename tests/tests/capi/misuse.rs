@@ -2,9 +2,9 @@
 
 use std::{process::Command, time::Duration};
 
-use satellite_tests::{dir::Dir, has, process::run, skip};
+use satellite_tests::{dir::Dir, process::run, skip};
 
-use crate::library::{Library, Link, missing};
+use crate::library::{Library, Link, command, links, missing, missing_here};
 
 const SOURCE: &str = "tests/tests/capi/misuse.c";
 const BOUND: Duration = Duration::from_secs(240);
@@ -25,10 +25,10 @@ fn misuse_is_an_error_code_and_no_crash() {
     if let Some(program) = missing() {
         return skip("capi", &format!("{program} is missing"));
     }
-    for link in [Link::Shared, Link::Static] {
+    for &link in links() {
         let dir = Dir::new();
         let program = Library::get().compile(SOURCE, link, dir.path());
-        let said = run(Command::new(program).arg(dir.join("store")), BOUND);
+        let said = run(command(program).arg(dir.join("store")), BOUND);
         assert_eq!(said.stderr, "", "{link:?}: the library has no output of its own");
         assert_eq!(said.ok(), "0 wrong\n");
     }
@@ -36,9 +36,8 @@ fn misuse_is_an_error_code_and_no_crash() {
 
 #[test]
 fn misuse_leaks_nothing_and_touches_no_memory_of_others() {
-    let missing = missing().or_else(|| (!has("valgrind")).then_some("valgrind"));
-    if let Some(program) = missing {
-        return skip("capi under valgrind", &format!("{program} is missing; tests/install gets it"));
+    if let Some(why) = missing_here("valgrind") {
+        return skip("capi under valgrind", &why);
     }
     let dir = Dir::new();
     let program = Library::get().compile(SOURCE, Link::Shared, dir.path());
