@@ -63,7 +63,8 @@ pub struct Progress {
 }
 
 /// Called with how far it is, about ten times a second while bytes come and twice a second while none do, on the thread
-/// that called satellite_replicate. Other than 0 cancels. It may call any function of this library; it must not throw.
+/// that called satellite_replicate. Other than 0 cancels, unless all
+/// is there already. It may call any function of this library; it must not throw.
 pub type ProgressCallback = Option<extern "C" fn(context: *mut c_void, progress: *const Progress) -> c_int>;
 
 /// What is to be replicated, and how. Zero and NULL for what has a default.
@@ -247,7 +248,10 @@ impl Job {
             // Who still has something to say does not wait for anybody to hear it.
             drop(events);
         };
-        aside_while(work, meanwhile)
+        let report = aside_while(work, meanwhile)?;
+        // Who wanted no more is told so, whichever came first; but what is there is there.
+        let failed = report.images.iter().any(|image| image.error.is_some());
+        if refused.is_raised() && failed { Err(Cancel::failure()) } else { Ok(report) }
     }
 
     fn fetch(self, store: &Store, sender: &SyncSender<Option<Event>>, refused: &Cancel) -> Outcome<Report> {
