@@ -365,8 +365,8 @@ struct satellite_progress {
 
 /**
  * Called with how far it is, about ten times a second while bytes come and twice a second while none do, on the thread
- * that called satellite_replicate. Other than 0 cancels, unless all
- * is there already. It may call any function of this library; it must not throw.
+ * that called satellite_replicate. Other than 0 cancels, unless all is there already. It may call any function of this
+ * library; it must not throw.
  */
 typedef int (*satellite_progress_callback)(void *context, const struct satellite_progress *progress);
 

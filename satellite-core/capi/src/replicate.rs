@@ -63,8 +63,8 @@ pub struct Progress {
 }
 
 /// Called with how far it is, about ten times a second while bytes come and twice a second while none do, on the thread
-/// that called satellite_replicate. Other than 0 cancels, unless all
-/// is there already. It may call any function of this library; it must not throw.
+/// that called satellite_replicate. Other than 0 cancels, unless all is there already. It may call any function of this
+/// library; it must not throw.
 pub type ProgressCallback = Option<extern "C" fn(context: *mut c_void, progress: *const Progress) -> c_int>;
 
 /// What is to be replicated, and how. Zero and NULL for what has a default.
