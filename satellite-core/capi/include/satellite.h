@@ -18,7 +18,8 @@
  * all signals, so that a handler runs on a thread of the program, and SIGPIPE ends nobody.
  *
  * STATE of the process: the table of handles, the last error of each thread, and one log call-back. Nothing is printed,
- * no environment variable is read but SSL_CERT_FILE and SSL_CERT_DIR (where the system's authorities are).
+ * no environment variable is read but SSL_CERT_FILE and SSL_CERT_DIR (where the system's authorities are) and
+ * BLOCKING_MAX_THREADS (the most threads for file work, if that is fewer than `threads`).
  *
  * DEFECTS. A panic gives SATELLITE_PANIC in builds that unwind. The profiles `release` and `small` are built to abort
  * the process instead, after telling the log.

@@ -20,7 +20,7 @@ use satellite_tests::{
 };
 
 use crate::{
-    library::{Library, Link, built, command, links, missing, missing_here},
+    library::{Library, Link, built, command, links, missing, missing_here, other_machine},
     misuse::valgrind,
 };
 
@@ -81,6 +81,9 @@ impl Examples {
         assert_eq!(part.as_bytes(), &blob.bytes[3..8]);
         let server = Serving::start(self.command("serve").arg(self.store()).arg(at));
         image.check(&Client::new(server.address), repository, "v1");
+        if !self.watched && other_machine().is_none() {
+            server.leaves_signals_to_the_program();
+        }
         server.stop();
         assert_eq!(self.ask(&["verify"]), "0 findings\n");
     }
@@ -100,6 +103,24 @@ impl Serving {
         let port = |line: &str| line.rsplit(':').next()?.parse::<u16>().ok();
         let port = lines.map_while(Result::ok).find_map(|line| port(&line)).expect("a port");
         Self { child, address: ([127, 0, 0, 1], port).into() }
+    }
+
+    /// Of its threads only that one takes signals which the program had before.
+    fn leaves_signals_to_the_program(&self) {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let mut open = Vec::new();
+        for task in tasks {
+            // A thread may end meanwhile.
+            let Ok(status) = std::fs::read_to_string(task.unwrap().path().join("status")) else { continue };
+            let field =
+                |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_string();
+            let blocked = u64::from_str_radix(&field("SigBlk:"), 16).unwrap();
+            let signals = [Signal::INT, Signal::TERM, Signal::PIPE, Signal::CHILD];
+            if signals.iter().any(|s| blocked & 1 << (s.as_raw() - 1) == 0) {
+                open.push(field("Name:"));
+            }
+        }
+        assert_eq!(open, ["serve"]);
     }
 
     fn stop(mut self) {
