@@ -86,10 +86,16 @@ impl Host {
 
     /// What a running dockerd answers.
     pub(super) fn docker(&self, socket: &str, arguments: &[&str]) -> Option<String> {
+        run(self.docker_at(socket).ok()?.args(arguments), Duration::from_secs(10)).ok()
+    }
+
+    /// `docker`, for the dockerd at this socket.
+    pub(super) fn docker_at(&self, socket: &str) -> std::io::Result<Command> {
         // Socket addresses are short: where a link leads is shorter than a path through it.
-        let path = fs::canonicalize(self.at(socket)).ok()?;
-        let address = format!("unix://{}", path.display());
-        run(Command::new("docker").args(["-H", &address]).args(arguments), Duration::from_secs(10)).ok()
+        let path = fs::canonicalize(self.at(socket))?;
+        let mut command = Command::new("docker");
+        command.args(["-H", &format!("unix://{}", path.display())]);
+        Ok(command)
     }
 
     fn docker_store(&self, socket: Option<&str>) -> Store {

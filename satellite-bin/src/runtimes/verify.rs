@@ -32,20 +32,16 @@ pub trait Probe {
 }
 
 impl Host {
-    /// Has a runtime pull an image that nobody has: whoever serves it sees the request, and its origin says no.
+    /// Has a runtime pull `repository` of a registry, which nobody has: whoever serves it sees the request, and its origin
+    /// says no.
     ///
     /// # Errors
-    /// Why it could not be asked to.
-    pub fn try_pull(&self, kind: Kind, image: &str) -> Result<(), String> {
-        let found = self.look(kind);
-        let absent = || format!("{kind} has no socket here");
+    /// Why it did not come to that, in so far as is known: a failure that does not name the image says nothing about where
+    /// the runtime looked for it.
+    pub fn try_pull(&self, kind: Kind, registry: &str, repository: &str) -> Result<(), String> {
+        let socket = || self.look(kind).socket.ok_or_else(|| format!("{kind} has no socket here"));
         let mut command = match kind {
-            Kind::Docker => {
-                let socket = found.socket.ok_or_else(absent)?;
-                self.docker(&socket, &["info"]).ok_or("no `docker` here that reaches it")?;
-                self.docker(&socket, &["pull", "--quiet", image]);
-                return Ok(());
-            }
+            Kind::Docker => self.docker_at(&socket()?).map_err(|e| e.to_string())?,
             _ if !self.is_here() => return Err("it is not this process's own machine".into()),
             // Podman has no daemon: each of its commands reads the files.
             Kind::Podman => Command::new("podman"),
@@ -56,16 +52,12 @@ impl Host {
             }
             Kind::Containerd | Kind::Crio | Kind::Rke2 => {
                 let mut command = Command::new("crictl");
-                let socket = found.socket.ok_or_else(absent)?;
-                command.args(["--image-endpoint", &format!("unix://{socket}")]);
+                command.args(["--image-endpoint", &format!("unix://{}", socket()?)]);
                 command
             }
         };
-        // That it failed is expected; that there is no such program is not.
-        match run(command.args(["pull", image]), PULL) {
-            Err(said) if said.contains("No such file") => Err(said),
-            _ => Ok(()),
-        }
+        let image = format!("{registry}/{repository}:v1");
+        judge_pull(run(command.args(["pull", &image]), PULL), repository)
     }
 
     /// The runtime's own check of its files, before it reads them. `Ok(false)`: it cannot be asked.
@@ -121,6 +113,11 @@ impl Host {
     }
 }
 
+/// Whether a pull of what nobody has came as far as a registry.
+fn judge_pull(pulled: Result<String, String>, repository: &str) -> Result<(), String> {
+    pulled.map(drop).or_else(|said| if said.contains(repository) { Ok(()) } else { Err(said) })
+}
+
 /// Whether containerd has its CRI plugins after a restart: `config dump` does not see what keeps them from loading.
 fn plugins_load() -> Result<bool, String> {
     for _ in 0..100 {
@@ -148,7 +145,7 @@ fn judge_plugins(said: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::judge_plugins;
+    use super::{judge_plugins, judge_pull};
 
     #[test]
     fn a_plugin_of_the_cri_that_does_not_load_is_found() {
@@ -159,5 +156,24 @@ mod tests {
         {
             assert!(judge_plugins(&format!("{head}{line}\n")).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_pull_that_failed_on_its_own_machine_says_nothing_about_the_mirror() {
+        let judge = |said: &str| judge_pull(Err(said.into()), "satellite-probe/7");
+        for said in [
+            "docker (exit status: 1): pull access denied for satellite-probe/7, repository does not exist",
+            "podman (exit status: 125): initializing source docker://satellite-probe/7:v1: manifest unknown",
+        ] {
+            assert_eq!(judge(said), Ok(()));
+        }
+        for said in [
+            "crictl: No such file or directory (os error 2)",
+            "podman did not end within 15s",
+            "crictl (exit status: 1): validate service connection: permission denied",
+        ] {
+            assert_eq!(judge(said), Err(said.to_string()));
+        }
+        assert_eq!(judge_pull(Ok(String::new()), "satellite-probe/7"), Ok(()));
     }
 }

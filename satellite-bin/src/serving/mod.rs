@@ -183,7 +183,6 @@ impl Serving {
         let metrics = Arc::new(Metrics::default());
         let context = Arc::new(Context::new(store.clone(), executor.clone(), plan.live.limit_rate));
         let names = Arc::new(NamesCell::new(plan.live.names));
-        let watch = Arc::<Watch>::default();
         let mut registry = Registry::new(store.clone(), plan.access, plan.settings, metrics.clone())
             .with_names(names.clone());
         let proxy = plan.pull_through.map(|through| {
@@ -194,11 +193,12 @@ impl Serving {
             Proxy::new(engine, connect, executor.clone(), policy, options, &name)
         });
         if let Some(proxy) = &proxy {
-            registry =
-                registry.with_upstream(Arc::new(Watched { proxy: proxy.clone(), watch: watch.clone() }));
+            registry = registry.with_upstream(Arc::new(proxy.clone()));
         }
+        let watch = Arc::<Watch>::default();
+        let watched = Watched { registry, watch: watch.clone() };
         let server =
-            Server::new(listeners, Arc::new(registry), Limits::default(), plan.tls).map_err(failed)?;
+            Server::new(listeners, Arc::new(watched), Limits::default(), plan.tls).map_err(failed)?;
         let control = ControlServer::bind(store.root()).map_err(failed)?;
         let gc_interval = Arc::<GcInterval>::default();
         gc_interval.set(plan.live.gc_interval);

@@ -1,80 +1,87 @@
 //! Notices whether a client came here for one repository: how it is known that a runtime really uses its mirror.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use satellite_core::{
-    oci::{Digest, Reference, Repository},
-    proxy::Proxy,
-    registry::{Found, Upstream},
-    store::ManifestInfo,
+    net::message::{Handler, Request, Response},
+    registry::Registry,
 };
 
 /// What is watched for, and whether it was seen.
 #[derive(Debug, Default)]
-pub(crate) struct Watch(Mutex<Option<(String, bool)>>);
+pub(crate) struct Watch {
+    /// Looked at by every request; the rest only while this is set.
+    on: AtomicBool,
+    expected: Mutex<Option<(String, bool)>>,
+}
 
 impl Watch {
     /// From now on for this repository, or one that a name rule put a project before; until [`seen`](Self::seen) is asked.
     pub(crate) fn expect(&self, repository: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((repository, false));
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some((repository, false));
+        self.on.store(true, Relaxed);
     }
 
     /// Whether a client asked for it since.
     pub(crate) fn seen(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some_and(|(_, seen)| seen)
+        self.on.store(false, Relaxed);
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).take().is_some_and(|(_, seen)| seen)
     }
 
-    fn is_on(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    fn look(&self, repository: &Repository) -> bool {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            Some((name, seen)) if repository.as_str().ends_with(name.as_str()) => {
-                *seen = true;
-                true
-            }
-            _ => false,
+    fn look(&self, path: &str) {
+        if self.on.load(Relaxed)
+            && let Some((repository, seen)) =
+                self.expected.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+        {
+            *seen |= path.contains(repository.as_str());
         }
     }
 }
 
-/// What is asked on a miss, watched.
+/// A registry, watched.
 pub(super) struct Watched {
-    pub(super) proxy: Proxy,
+    pub(super) registry: Registry,
     pub(super) watch: Arc<Watch>,
 }
 
-#[async_trait::async_trait]
-impl Upstream for Watched {
-    fn knows(&self, host: &str) -> bool {
-        self.watch.is_on() || self.proxy.knows(host)
+impl Handler for Watched {
+    // By hand, so that a request costs no second box.
+    fn handle<'s, 'f>(&'s self, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send + 'f>>
+    where
+        's: 'f,
+        Self: 'f,
+    {
+        self.watch.look(request.uri().path());
+        self.registry.handle(request)
     }
+}
 
-    fn name(&self) -> &str {
-        self.proxy.name()
-    }
+#[cfg(test)]
+mod tests {
+    use super::Watch;
 
-    async fn manifest(
-        &self,
-        host: Option<&str>,
-        repository: &Repository,
-        reference: &Reference,
-        whole: bool,
-    ) -> Option<ManifestInfo> {
-        if self.watch.look(repository) {
-            return None;
+    #[test]
+    fn what_is_expected_is_seen_under_any_project_and_nothing_else_is() {
+        let watch = Watch::default();
+        watch.look("/v2/probe/1/manifests/v1");
+        assert!(!watch.seen(), "nothing was expected");
+        for (path, seen) in [
+            ("/v2/probe/1/manifests/v1", true),
+            ("/v2/hub/probe/1/manifests/v1", true),
+            ("/v2/probe/2/manifests/v1", false),
+        ] {
+            watch.expect("probe/1".into());
+            watch.look(path);
+            watch.look("/v2/");
+            assert_eq!(watch.seen(), seen, "{path}");
         }
-        self.proxy.manifest(host, repository, reference, whole).await
-    }
-
-    async fn blob(
-        &self,
-        host: Option<&str>,
-        repository: &Repository,
-        digest: &Digest,
-        body: bool,
-    ) -> Option<Found> {
-        self.proxy.blob(host, repository, digest, body).await
+        assert!(!watch.seen(), "it was asked already");
     }
 }

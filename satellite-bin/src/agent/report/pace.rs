@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(quiet().period(Duration::ZERO, LONGEST, at(90_000)), Duration::ZERO);
     }
 
-    /// What `tests/agent_traffic` measures a heartbeat to cost, times this, is a month.
+    /// What `tests/agent_life/traffic.rs` measures a heartbeat to cost, times this, is a month.
     #[test]
     fn a_quiet_month_has_three_thousand_heartbeats() {
         let pace = quiet();

@@ -28,20 +28,18 @@ pub(super) fn apply(
     let watched = watch.filter(|_| matches!(settings.registry, RegistryMode::Embedded(_))).map(ByWatch);
     let probe = watched.as_ref().map(|probe| probe as &dyn Probe);
     let outcome = host.apply(&wish, probe).map_err(|e| trouble(&e))?;
-    for note in &outcome.notes {
-        log::warn!("runtimes: {note}");
-    }
     let said = (!outcome.files.is_empty()).then(|| told(&outcome));
-    let mut refused = outcome.refused.iter();
-    let Some((kind, first)) = refused.next() else { return Ok(said) };
-    if let Some(said) = said {
-        log::info!("{said}");
+    // Noted at each look; worth a line only where something was done.
+    let level = if said.is_some() { log::Level::Warn } else { log::Level::Debug };
+    for note in &outcome.notes {
+        log::log!(level, "runtimes: {note}");
     }
-    for (kind, error) in refused {
-        log::error!("{kind}: {error}");
+    let mut refused = outcome.refused.iter().map(|(kind, error)| of_runtime(*kind, error));
+    let Some(first) = refused.next() else { return Ok(said) };
+    for said in said.into_iter().chain(refused.map(|trouble| trouble.to_string())) {
+        log::warn!("{said}");
     }
-    let first = trouble(first);
-    Err(Trouble { message: format!("{kind}: {}", first.message), ..first })
+    Err(first)
 }
 
 /// A pull of something that nobody has, which this satellite sees or does not.
@@ -51,7 +49,7 @@ impl Probe for ByWatch<'_> {
     fn pull(&self, host: &Host, kind: Kind, registry: &str) -> Sight {
         let repository = format!("satellite-probe/{:016x}", fastrand::u64(..));
         self.0.expect(repository.clone());
-        let tried = host.try_pull(kind, &format!("{registry}/{repository}:v1"));
+        let tried = host.try_pull(kind, registry, &repository);
         match (self.0.seen(), tried) {
             (true, _) => {
                 log::info!("{kind} was seen to come here for {registry}");
@@ -114,11 +112,18 @@ fn wish(settings: &Settings, bound: Option<SocketAddr>, host: &Host) -> Result<O
     Ok(Some(wish))
 }
 
+fn of_runtime(kind: Kind, error: &Error) -> Trouble {
+    Trouble::new(cause(error), format!("{kind}: {error}")).slowly()
+}
+
 fn trouble(error: &Error) -> Trouble {
-    let cause = match error {
+    // Somebody has to mend the file, or the runtime.
+    Trouble::new(cause(error), error).slowly()
+}
+
+fn cause(error: &Error) -> Cause {
+    match error {
         Error::Unparsable { .. } => Cause::RUNTIME_UNPARSABLE,
         _ => Cause::RUNTIME_FAILED,
-    };
-    // Somebody has to mend the file, or the runtime.
-    Trouble::new(cause, error).slowly()
+    }
 }

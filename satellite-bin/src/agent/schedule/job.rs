@@ -170,8 +170,8 @@ impl Job {
 }
 
 impl JobHandle {
-    /// Runs it as soon as its windows and the other side allow, what seemed hopeless too; if it runs already, once more after that. Several calls
-    /// before a run are one.
+    /// Runs it as soon as its windows and the other side allow, what seemed hopeless too; if it runs already, once more after
+    /// that. Several calls before a run are one.
     pub fn now(&self) {
         self.ask(Asked::Now);
     }
