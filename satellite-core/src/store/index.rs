@@ -419,10 +419,17 @@ fn open_db(dir: &Path) -> std::result::Result<sled::Db, sled::Error> {
             Err(sled::Error::Io(e)) if e.to_string().contains("could not acquire lock") => {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
-            other => return other,
+            Ok(db) => return sync_settings(dir).map(|()| db),
+            Err(e) => return Err(e),
         }
     }
     config.open()
+}
+
+/// sled writes its file of settings once and leaves it to the kernel: a power cut soon after left it empty.
+fn sync_settings(dir: &Path) -> std::result::Result<(), sled::Error> {
+    File::open(dir.join("conf"))?.sync_all()?;
+    Ok(File::open(dir)?.sync_all()?)
 }
 
 /// Removes sled's snapshot files with this ending, and says how many there were.
