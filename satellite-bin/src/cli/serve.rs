@@ -67,6 +67,9 @@ pub(super) struct Serve {
     /// Collect garbage this often; 0 never
     #[arg(long, default_value = "6h", value_parser = human::parse_duration, value_name = "TIME")]
     gc_interval: Duration,
+    /// Leave garbage that is younger than this: somebody may be about to need it
+    #[arg(long, default_value = "1h", value_parser = human::parse_duration, value_name = "TIME")]
+    gc_grace: Duration,
     /// Write the address to this file once requests are answered
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -104,7 +107,12 @@ impl Serve {
                 sparse: self.allow_sparse,
                 ..Settings::default()
             },
-            store: Options { cap: self.capacity, running: self.keep_used, ..Options::default() },
+            store: Options {
+                cap: self.capacity,
+                running: self.keep_used,
+                grace: self.gc_grace,
+                ..Options::default()
+            },
             stall: upstream.stall(),
             scrub: self.scrub.options(),
             pull_through,
