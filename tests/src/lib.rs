@@ -19,6 +19,7 @@
 //! | [`proxy`] | an upstream that drops, stalls, lies and counts |
 //! | [`wire`] | a line that counts bytes and can be cut |
 //! | [`image`], [`oci`] | images, indexes, signatures made in memory; digests |
+//! | [`machine`] | gateway images under QEMU, whose power can be cut |
 //! | [`runtimes`] | containerd and Podman, started by the project's scripts |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
@@ -31,6 +32,7 @@ pub mod ground_control;
 pub mod harbor;
 pub mod http;
 pub mod image;
+pub mod machine;
 pub mod oci;
 pub mod ports;
 pub mod postgres;

@@ -18,7 +18,7 @@ use std::time::Duration;
 ///
 /// Half of the images share a layer that is now garbage and now not: it is pushed only if the registry says that
 /// it lacks it, as real clients do.
-fn churn(
+pub(crate) fn churn(
     client: &Client,
     ledger: &Mutex<Ledger>,
     mut rng: fastrand::Rng,

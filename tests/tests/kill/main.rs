@@ -1,11 +1,14 @@
 //! `kill -9` at random instants of replication, push and garbage collection. After each: the store opens without
 //! repair, all that was acknowledged is there, and every byte that is served is right.
 //!
+//! `power` does the same to gateways under emulation, whose power is cut.
+//!
 //! `SATELLITE_KILLS=N` kills about that often in all (240 by default), `SATELLITE_SEED=N` repeats a run's choices.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod collection;
 mod ledger;
+mod power;
 mod push;
 mod replication;
 
@@ -36,9 +39,14 @@ fn restart(store: &Store, slowest: &mut Duration) -> Server {
     let begin = Instant::now();
     let mut server = store.serve();
     *slowest = begin.elapsed().max(*slowest);
-    let log = server.daemon().log().to_lowercase();
+    undamaged(&server.daemon().log());
+    server
+}
+
+/// Panics if the log of a start tells of damage.
+fn undamaged(log: &str) {
+    let log = log.to_lowercase();
     for word in ["rebuil", "set aside", "repair", "corrupt", "damaged", "no index", "panicked"] {
         assert!(!log.contains(word), "{word:?} in the log of a start after a kill:\n{log}");
     }
-    server
 }

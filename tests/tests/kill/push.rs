@@ -15,21 +15,21 @@ const CHUNK: usize = 1 << 20;
 const BIG: usize = 16 << 20;
 
 /// An upload that lasts over many lives of the server.
-struct Upload {
+pub(crate) struct Upload {
     bytes: Vec<u8>,
-    digest: String,
+    pub(crate) digest: String,
     location: Option<String>,
     acknowledged: usize,
 }
 
 impl Upload {
-    fn new(seed: u64) -> Self {
-        let bytes = oci::noise(BIG, seed);
+    pub(crate) fn new(seed: u64, size: usize) -> Self {
+        let bytes = oci::noise(size, seed);
         Self { digest: oci::sha256(&bytes), bytes, location: None, acknowledged: 0 }
     }
 
     /// Sends chunks until all is there and named. Any I/O error is the server's death.
-    fn go_on(&mut self, client: &Client) -> io::Result<()> {
+    pub(crate) fn go_on(&mut self, client: &Client) -> io::Result<()> {
         let location = match &self.location {
             Some(location) => location.clone(),
             None => {
@@ -38,8 +38,8 @@ impl Upload {
             }
         };
         let mut location = location;
-        while self.acknowledged < BIG {
-            let end = (self.acknowledged + CHUNK).min(BIG);
+        while self.acknowledged < self.bytes.len() {
+            let end = (self.acknowledged + CHUNK).min(self.bytes.len());
             let patch = Request::new("PATCH", &location)
                 .header("Content-Type", "application/octet-stream")
                 .header("Content-Range", &format!("{}-{}", self.acknowledged, end - 1))
@@ -61,10 +61,10 @@ impl Upload {
     }
 
     /// After a restart: true if the blob is complete (its last answer was lost), else the offset must be there.
-    fn resume(&mut self, client: &Client) -> bool {
+    pub(crate) fn resume(&mut self, client: &Client) -> bool {
         let Some(location) = &self.location else { return false };
         let answer = client.get(location);
-        if answer.status == 404 && self.acknowledged == BIG {
+        if answer.status == 404 && self.acknowledged == self.bytes.len() {
             client.head(&format!("/v2/app/blobs/{}", self.digest)).expect(200);
             return true;
         }
@@ -93,7 +93,7 @@ impl Upload {
 }
 
 /// Pushes small images under five tags, one after another, until the server dies.
-fn push_images(client: &Client, ledger: &Mutex<Ledger>, mut rng: fastrand::Rng) -> io::Result<()> {
+pub(crate) fn push_images(client: &Client, ledger: &Mutex<Ledger>, mut rng: fastrand::Rng) -> io::Result<()> {
     loop {
         let tag = format!("t{}", rng.u8(..5));
         let image = Image::new().noise(rng.usize(1..200_000), rng.u64(..)).noise(100, rng.u64(..)).build();
@@ -116,13 +116,13 @@ fn a_server_killed_while_clients_push_loses_no_blob_tag_or_offset_that_it_acknow
     let dir = Dir::new();
     let store = Store::at(dir.join("s"));
     let (ledger, mut slowest, mut uploads) = (Mutex::new(Ledger::default()), Duration::ZERO, 0);
-    let mut upload = Upload::new(rng.u64(..));
+    let mut upload = Upload::new(rng.u64(..), BIG);
     for _ in 0..kills() {
         let mut server = restart(&store, &mut slowest);
         let client = server.client();
         if upload.resume(&client) {
             ledger.lock().unwrap().blob(&upload.digest);
-            upload = Upload::new(rng.u64(..));
+            upload = Upload::new(rng.u64(..), BIG);
             uploads += 1;
         }
         ledger.lock().unwrap().check(&client, "app", &mut rng);
@@ -133,7 +133,7 @@ fn a_server_killed_while_clients_push_loses_no_blob_tag_or_offset_that_it_acknow
             let large = scope.spawn(|| {
                 while upload.go_on(&client).is_ok() {
                     ledger.lock().unwrap().blob(&upload.digest);
-                    upload = Upload::new(next);
+                    upload = Upload::new(next, BIG);
                     uploads += 1;
                 }
             });

@@ -85,7 +85,7 @@ fn killed_replication_keeps_what_it_acknowledged_and_fetches_little_twice() {
 }
 
 /// The most that one kill cost: how far behind the last byte sent the next request began.
-fn fetched_twice(link: &Proxy, digest: &str) -> u64 {
+pub(crate) fn fetched_twice(link: &Proxy, digest: &str) -> u64 {
     let (mut reached, mut worst) = (0, 0);
     for seen in link.seen(digest) {
         let again = u64::saturating_sub(reached, seen.offset());
