@@ -58,7 +58,8 @@ impl Machine {
     pub fn new(name: &'static str) -> Self {
         let dir = Dir::new();
         let disk = dir.join("disk.img");
-        run(Command::new("cp").arg("--sparse=always").arg(built(name).join("disk.img")).arg(&disk), BOUND).ok();
+        run(Command::new("cp").arg("--sparse=always").arg(built(name).join("disk.img")).arg(&disk), BOUND)
+            .ok();
         Self { name, disk, boots: Cell::new(0), dir }
     }
 

@@ -178,7 +178,8 @@ fn a_gateway_whose_power_is_cut_while_it_replicates_goes_on_where_it_was() {
                 running.says(&here);
                 ledger.acknowledge(&tag);
                 ledger.check_all(&running.client(), "app", &mut storm.rng);
-            } else if wait::within(storm.life(), || running.console().contains(&here).then_some(())).is_some() {
+            } else if wait::within(storm.life(), || running.console().contains(&here).then_some(())).is_some()
+            {
                 ledger.acknowledge(&tag);
             } else {
                 pending = Some((tag, Arc::clone(&image)));
