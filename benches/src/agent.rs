@@ -20,6 +20,8 @@ const HELD: u64 = 50;
 /// Blobs that come at once, and clients that pull at once meanwhile.
 const AT_ONCE: usize = 8;
 const CLIENTS: usize = 32;
+/// Heartbeats, with the turns and looks between them, before what is at rest is measured.
+const BEATS: usize = 10;
 
 /// Measures the agent: memory at rest and at work, threads, time to the first answer.
 #[derive(Debug, Parser)]
@@ -63,7 +65,7 @@ pub(crate) fn run(args: &Args) {
     row("ms from the start to the first answer", begun.elapsed().as_secs_f64() * 1000.0, None);
     settled(&site, &mut agent, HELD);
     // Some heartbeats, turns and looks.
-    thread::sleep(Duration::from_secs(15));
+    site.beats(&mut agent, BEATS);
     let threads = std::fs::read_dir(format!("/proc/{}/task", agent.pid())).map_or(0, Iterator::count);
     row(&format!("MiB at rest with {HELD} images"), mib(resident(agent.pid())), Some(10.0));
     row("of these, MiB that are not its program file", mib(anonymous(agent.pid())), None);
@@ -96,7 +98,7 @@ pub(crate) fn run(args: &Args) {
         mib(peak(agent.pid())),
         Some(20.0),
     );
-    thread::sleep(Duration::from_secs(15));
+    site.beats(&mut agent, BEATS);
     row("MiB at rest after that", mib(resident(agent.pid())), None);
     assert!(pulled >= (CLIENTS * size) as u64, "{pulled} bytes were pulled");
     if let Some(path) = &args.json {
@@ -106,20 +108,10 @@ pub(crate) fn run(args: &Args) {
 }
 
 fn settled(site: &Site, agent: &mut Daemon, images: u64) -> Value {
-    let begun = Instant::now();
-    loop {
-        let status = site.status().filter(|s| {
-            s["images"] == images
-                && s["state"]["missing"] == 0
-                && s["config"]["on_trial"] == false
-                && s["troubles"] == json!([])
-        });
-        if let Some(status) = status {
-            return status;
-        }
-        assert!(agent.ended().is_none() && begun.elapsed() < Duration::from_secs(600), "{}", agent.log());
-        thread::sleep(Duration::from_millis(200));
-    }
+    satellite_tests::wait::until(Duration::from_secs(600), "all images, and nothing wrong", || {
+        assert!(agent.ended().is_none(), "{}", agent.log());
+        site.well().filter(|s| s["images"] == images && s["config"]["on_trial"] == false)
+    })
 }
 
 /// What came of a blob, its head included; nothing of it is kept.

@@ -1,7 +1,7 @@
 //! A site under a fleet: Ground Control with images, and a machine on which `satellite run` is the agent.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -53,11 +53,16 @@ impl Site {
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let machine = dir.join("machine");
         std::fs::create_dir_all(&machine).unwrap();
-        // Where it listens is the machine's own business.
-        let own =
-            json!({"zot_config": {"http": {"address": "127.0.0.1", "port": address.port().to_string()}}});
-        std::fs::write(machine.join("config.json"), own.to_string()).unwrap();
-        Self { server, admin, machine, address, dir }
+        let site = Self { server, admin, machine, address, dir };
+        site.own(&site.machine, json!({}));
+        site
+    }
+
+    /// Writes what is the machine's own business into a configuration directory: where it listens, and more.
+    pub fn own(&self, dir: &Path, mut more: Value) {
+        more["zot_config"]["http"] =
+            json!({"address": self.address.ip().to_string(), "port": self.address.port().to_string()});
+        std::fs::write(dir.join("config.json"), more.to_string()).unwrap();
     }
 
     /// Pushes an image of 300 kB of noise to Ground Control's registry.
@@ -102,6 +107,34 @@ impl Site {
         let done =
             command(["status", "--json", "--config-dir", self.machine.to_str().unwrap()]).output().unwrap();
         serde_json::from_slice(&done.stdout).ok()
+    }
+
+    /// What `status` says, once nothing is missing, nothing is wrong, and Ground Control has answered.
+    pub fn well(&self) -> Option<Value> {
+        self.status().filter(|s| {
+            s["state"]["missing"] == 0
+                && s["troubles"] == json!([])
+                && !s["ground_control"]["answered"].is_null()
+        })
+    }
+
+    /// The cause code that Ground Control has of the satellite `gate`.
+    pub fn cause(&self) -> Option<String> {
+        let health = self.admin.read("/api/satellites/gate/health");
+        health["last_error"]["cause"].as_str().map(String::from)
+    }
+
+    /// Waits for that many more heartbeats that were answered.
+    pub fn beats(&self, agent: &mut Daemon, n: usize) {
+        let beaten = || {
+            let status = self.status()?;
+            let beat = status["jobs"].as_array()?.iter().find(|j| j["name"] == "heartbeat")?;
+            Some(beat["succeeded"].to_string())
+        };
+        for _ in 0..n {
+            let last = beaten();
+            self.wait(agent, "another heartbeat", || beaten().filter(|now| last.as_ref() != Some(now)));
+        }
     }
 
     /// A client of what the agent serves.

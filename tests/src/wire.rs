@@ -3,8 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// A line. Dropping it ends it.
 #[derive(Debug)]
@@ -19,7 +18,8 @@ struct Shared {
     down: AtomicU64,
     connections: AtomicU64,
     /// Bytes stay where they are, as on a link that went away.
-    cut: AtomicBool,
+    cut: Mutex<bool>,
+    mended: Condvar,
     ended: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -55,13 +55,13 @@ impl Wire {
 
     /// From now on nothing comes through: whoever is connected hears nothing, neither does who connects.
     pub fn cut(&self) {
-        self.shared.cut.store(true, Relaxed);
+        *self.shared.cut.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     /// Mended. As after a long time without, connections that were open then are gone.
     pub fn mend(&self) {
         self.shared.hang_up();
-        self.shared.cut.store(false, Relaxed);
+        self.shared.join();
     }
 }
 
@@ -69,6 +69,7 @@ impl Drop for Wire {
     fn drop(&mut self) {
         self.shared.ended.store(true, Relaxed);
         self.shared.hang_up();
+        self.shared.join();
         // The listener looks.
         let _ = TcpStream::connect(self.address);
     }
@@ -91,9 +92,8 @@ impl Shared {
         let mut piece = vec![0; 16 << 10];
         loop {
             let n = from.read(&mut piece).unwrap_or(0);
-            while self.cut.load(Relaxed) && !self.ended.load(Relaxed) {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            let cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.mended.wait_while(cut, |cut| *cut));
             if n == 0 || to.write_all(&piece[..n]).is_err() {
                 let _ = to.shutdown(Shutdown::Write);
                 return;
@@ -101,6 +101,12 @@ impl Shared {
             let count = if up { &self.up } else { &self.down };
             count.fetch_add(n as u64, Relaxed);
         }
+    }
+
+    /// Lets go on what waits for the end of a cut.
+    fn join(&self) {
+        *self.cut.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.mended.notify_all();
     }
 
     fn hang_up(&self) {

@@ -1,18 +1,11 @@
 //! `satellite run` from the token to a workload's pull, with a real Ground Control and its registry.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may")]
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use satellite_tests::agent::Site;
 use satellite_tests::satellite::{BOUND, command};
 use serde_json::json;
-
-fn name_of_error(site: &Site) -> Option<String> {
-    let health = site.admin.read("/api/satellites/gate/health");
-    health["last_error"]["cause"].as_str().map(String::from)
-}
 
 #[test]
 fn from_a_token_to_a_pull_through_changes_kills_and_the_end_of_ground_control() {
@@ -104,7 +97,7 @@ fn a_configuration_is_taken_while_it_runs_and_a_wrong_one_is_refused_and_told() 
     // What is ours alone is checked by the satellite, and nobody else.
     let wrong = json!({"app_config": {"satellite": {"limit_rat": "1MB"}}});
     site.admin.patch("/api/configs/edge", &wrong).expect(200);
-    let cause = site.wait(&mut agent, "the refusal in Ground Control", || name_of_error(&site));
+    let cause = site.wait(&mut agent, "the refusal in Ground Control", || site.cause());
     assert_eq!(cause, "config.refused");
     let log = agent.log();
     assert!(log.contains("app_config.satellite.limit_rat"), "{log}");
@@ -134,16 +127,14 @@ fn a_satellite_whose_secret_is_lost_comes_back_by_its_key_and_a_used_token_is_to
         |site: &Site| site.admin.read("/api/satellites/gate/health")["robot"]["issued_at"].to_string();
     let stolen = issued(&site);
     site.wait(&mut agent, "a secret of its own", || (issued(&site) != stolen).then_some(()));
-    site.wait(&mut agent, "its way back", || {
-        site.status().filter(|s| s["troubles"] == json!([]) && !s["ground_control"]["answered"].is_null())
-    });
+    site.wait(&mut agent, "its way back", || site.well());
     agent.kill();
 
     let other = site.machine.with_file_name("other");
     std::fs::create_dir_all(&other).unwrap();
     std::fs::copy(site.machine.join("config.json"), other.join("absent")).unwrap();
     let stranger = Site { machine: other.clone(), ..site };
-    write_address(&other, stranger.address);
+    stranger.own(&other, json!({}));
     let mut agent = stranger.run(Some(&token));
     let status = stranger.wait(&mut agent, "a trouble", || {
         stranger.status().filter(|s| s["troubles"].as_array().is_some_and(|t| !t.is_empty()))
@@ -177,13 +168,8 @@ fn a_suspended_satellite_goes_on_serving_and_is_let_in_again() {
         for job in ["heartbeat", "state"] {
             let _ = command(["now", job, "--config-dir", site.machine.to_str().unwrap()]).output();
         }
-        site.status().filter(|s| s["troubles"] == json!([]) && !s["ground_control"]["answered"].is_null())
+        site.well()
     });
     site.serves(&mut agent, "library/web", "v2", &second);
     assert!(agent.terminate(Duration::from_secs(10)).success());
-}
-
-fn write_address(dir: &Path, address: SocketAddr) {
-    let own = json!({"zot_config": {"http": {"address": "127.0.0.1", "port": address.port().to_string()}}});
-    std::fs::write(dir.join("config.json"), own.to_string()).unwrap();
 }

@@ -21,11 +21,6 @@ fn start(site: &Site, token: Option<&str>, url: &str, password: &str) -> Daemon 
     Daemon::start("satellite run", command.env("REGISTRY_PASSWORD", password), &site.machine.join("log"))
 }
 
-fn cause(site: &Site) -> Option<String> {
-    let health = site.admin.read("/api/satellites/gate/health");
-    health["last_error"]["cause"].as_str().map(String::from)
-}
-
 fn both(seed: u64) -> Artifact {
     let one = |platform: &str, n| Image::new().noise(200_000, seed * 10 + n).platform(platform).build();
     Artifact::index(vec![one("linux/amd64", 1), one("linux/arm64/v8", 2)])
@@ -67,7 +62,7 @@ fn images_come_into_the_users_registry_byte_for_byte_and_go_again() {
 
     // Without its authority, and with the wrong password: told, by its code.
     let mut agent = start(&site, Some(&token), &url, "wrong");
-    let told = site.wait(&mut agent, "the refusal in Ground Control", || cause(&site));
+    let told = site.wait(&mut agent, "the refusal in Ground Control", || site.cause());
     assert_eq!(told, "registry.unauthorized", "{}", agent.log());
     assert!(agent.terminate(BOUND).success());
 

@@ -1,6 +1,6 @@
 //! A clock that is wrong, as that of a gateway without a battery after each power cut.
 
-use crate::{site_for_tls, speak_tls, well};
+use crate::{site_for_tls, speak_tls};
 use satellite_tests::agent::Site;
 use satellite_tests::clock::Clock;
 use satellite_tests::process::Daemon;
@@ -34,7 +34,7 @@ fn a_clock_of_1970_deletes_and_stops_nothing() {
     site.admin.group("shop", &[("library/web", "v2", &second.digest)]);
     site.serves(&mut agent, "library/web", "v2", &second);
     site.gone(&mut agent, "library/web", "v1");
-    site.wait(&mut agent, "all to be well", || well(&site));
+    site.wait(&mut agent, "all to be well", || site.well());
     agent.kill();
     clock.set("@1970-01-01 00:00:10");
     let mut agent = start(None);
@@ -65,7 +65,7 @@ fn tls_goes_on_after_a_power_cut_took_the_time() {
     };
     let mut agent = start(Some(&token));
     site.serves(&mut agent, "library/web", "v1", &image);
-    site.wait(&mut agent, "all to be well", || well(&site).filter(|s| s["config"]["on_trial"] == false));
+    site.wait(&mut agent, "all to be well", || site.well().filter(|s| s["config"]["on_trial"] == false));
     let kept = site.machine.join("last-time");
     site.wait(&mut agent, "the time to be kept", || kept.exists().then_some(()));
     agent.kill();

@@ -21,37 +21,30 @@ fn an_image_that_does_not_fit_is_told_and_not_tried_in_vain_and_the_others_stay(
     let token = site.admin.register("gate", &["shop"], "edge");
     let wire = Wire::to(site.server.address());
     let url = format!("http://{}", wire.address());
-    let own = json!({"zot_config": {"storage": {"rootDirectory": site.dir.join("disk/store")},
-        "http": {"address": "127.0.0.1", "port": site.address.port().to_string()}}});
-    std::fs::write(site.machine.join("config.json"), own.to_string()).unwrap();
+    site.own(
+        &site.machine,
+        json!({"zot_config": {"storage": {"rootDirectory": site.dir.join("disk/store")}}}),
+    );
     let flags = ["--harbor-registry-url", &url];
     let mut agent = site.run_with(Some(&token), &flags);
     site.serves(&mut agent, "library/web", "v1", &small);
 
     site.admin.group("shop", &[("library/web", "v1", &small.digest), ("library/large", "v1", &large.digest)]);
-    let cause = site.wait(&mut agent, "the trouble in Ground Control", || crate::cause(&site));
+    let cause = site.wait(&mut agent, "the trouble in Ground Control", || site.cause());
     assert_eq!(cause, "disk.blocked", "{}", agent.log());
     let message = site.admin.read("/api/satellites/gate/health")["last_error"]["message"].to_string();
     assert!(message.contains("are needed"), "what is needed, and what there is: {message}");
     // Many times the interval: nothing of it comes again and again.
     let before = wire.counts().1;
-    let beaten = || {
-        let status = site.status()?;
-        let beat = status["jobs"].as_array()?.iter().find(|j| j["name"] == "heartbeat")?;
-        Some(beat["succeeded"].to_string())
-    };
-    for _ in 0..4 {
-        let last = beaten();
-        site.wait(&mut agent, "another heartbeat", || beaten().filter(|now| last.as_ref() != Some(now)));
-    }
+    site.beats(&mut agent, 4);
     assert!(wire.counts().1 - before < 2 << 20, "{} bytes came in vain", wire.counts().1 - before);
     site.serves(&mut agent, "library/web", "v1", &small);
 
     // Whoever put it there takes it away: known as soon as ever. And once more.
     site.admin.group("shop", &[("library/web", "v1", &small.digest)]);
-    site.wait(&mut agent, "all to be well", || crate::well(&site));
+    site.wait(&mut agent, "all to be well", || site.well());
     site.admin.group("shop", &[("library/web", "v1", &small.digest), ("library/large", "v1", &large.digest)]);
-    site.wait(&mut agent, "the trouble in Ground Control", || crate::cause(&site));
+    site.wait(&mut agent, "the trouble in Ground Control", || site.cause());
 
     // Somebody gives it room: it comes by itself, when somebody says so at once.
     disk.remount("size=256m");
@@ -61,7 +54,7 @@ fn an_image_that_does_not_fit_is_told_and_not_tried_in_vain_and_the_others_stay(
             .unwrap();
     assert!(now.status.success(), "{}", String::from_utf8_lossy(&now.stderr));
     site.serves(&mut agent, "library/large", "v1", &large);
-    site.wait(&mut agent, "all to be well", || crate::well(&site));
-    site.wait(&mut agent, "Ground Control to know", || crate::cause(&site).is_none().then_some(()));
+    site.wait(&mut agent, "all to be well", || site.well());
+    site.wait(&mut agent, "Ground Control to know", || site.cause().is_none().then_some(()));
     drop(agent);
 }

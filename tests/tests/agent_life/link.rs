@@ -42,5 +42,5 @@ fn a_link_that_is_cut_costs_no_image_and_few_bytes() {
     site.serves(&mut agent, "library/large", "v1", &large);
     let came = wire.counts().1 - before;
     assert!(came < LARGE as u64 + TWICE, "{came} bytes for {LARGE}");
-    site.wait(&mut agent, "all to be well", || crate::well(&site));
+    site.wait(&mut agent, "all to be well", || site.well());
 }

@@ -11,7 +11,7 @@ mod traffic;
 use satellite_tests::agent::Site;
 use satellite_tests::certs::Certs;
 use satellite_tests::ground_control::Setup;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::net::SocketAddr;
 
 fn https(address: SocketAddr) -> String {
@@ -22,9 +22,7 @@ fn https(address: SocketAddr) -> String {
 fn site_for_tls() -> (Site, Certs) {
     let site = Site::with(|setup, address| setup.env("PUBLIC_URL", https(address)));
     let certs = Certs::make(&site.dir.join("certs"));
-    let own = json!({"app_config": {"tls": {"ca_file": certs.ca}},
-        "zot_config": {"http": {"address": "127.0.0.1", "port": site.address.port().to_string()}}});
-    std::fs::write(site.machine.join("config.json"), own.to_string()).unwrap();
+    site.own(&site.machine, json!({"app_config": {"tls": {"ca_file": certs.ca}}}));
     (site, certs)
 }
 
@@ -34,19 +32,4 @@ fn speak_tls(site: &mut Site, certs: &Certs) {
     let setup = Setup::new(site.dir.join("gc")).env("PUBLIC_URL", https(address));
     site.server.daemon().kill();
     site.server = setup.env("TLS_CERT_FILE", &certs.cert).env("TLS_KEY_FILE", &certs.key).start_at(address);
-}
-
-/// The cause code that Ground Control has of the satellite `gate`.
-fn cause(site: &Site) -> Option<String> {
-    let health = site.admin.read("/api/satellites/gate/health");
-    health["last_error"]["cause"].as_str().map(String::from)
-}
-
-/// Nothing is missing, and nothing is wrong.
-fn well(site: &Site) -> Option<Value> {
-    site.status().filter(|s| {
-        s["state"]["missing"] == 0
-            && s["troubles"] == serde_json::json!([])
-            && !s["ground_control"]["answered"].is_null()
-    })
 }

@@ -30,7 +30,7 @@ fn a_month_in_which_nothing_happens_costs_less_than_ten_megabytes_by_tls() {
     let mut agent =
         site.run_with(Some(&token), &["--ground-control-url", &over, "--harbor-registry-url", &over]);
     site.wait(&mut agent, "the images", || {
-        crate::well(&site).filter(|s| s["images"] == 3 && s["config"]["on_trial"] == false)
+        site.well().filter(|s| s["images"] == 3 && s["config"]["on_trial"] == false)
     });
     // The first heartbeats say everything.
     let settled = |at: u64| {
@@ -48,5 +48,5 @@ fn a_month_in_which_nothing_happens_costs_less_than_ten_megabytes_by_tls() {
         "a heartbeat: {up} bytes up, {down} down, {PACKETS} of packet heads; a quiet month: {month} bytes"
     );
     assert!(month <= BUDGET, "{up} up and {down} down make {month} bytes a month");
-    assert!(crate::well(&site).is_some(), "{}", agent.log());
+    assert!(site.well().is_some(), "{}", agent.log());
 }
