@@ -53,3 +53,16 @@ emulator_of() {
     x86_64-*) echo qemu-x86_64-static ;;
     esac
 }
+
+# use_toolchain PROFILE: cargo is from now on the one that builds for other machines.
+use_toolchain() {
+    # Debian's compiler, not rustup's; the tools first, so that zig's python3 is found.
+    export PATH=$tools/bin:/usr/bin:/bin:/usr/sbin:/sbin
+    # build-std is for nightly; the standard library is of exactly this compiler, so it is safe here.
+    export RUSTC_BOOTSTRAP=1
+    # A panic ends the program and nothing reads the unwind tables of a stripped one: an eighth of its size.
+    export RUSTFLAGS='-C link-self-contained=no -C force-unwind-tables=no'
+    unset CARGO_BUILD_TARGET CARGO_ENCODED_RUSTFLAGS RUSTC RUSTC_WRAPPER
+    # No path of this machine gets into the binaries.
+    export "CARGO_PROFILE_${1^^}_TRIM_PATHS=all"
+}

@@ -4,18 +4,26 @@
 use std::time::Duration;
 
 use satellite_tests::agent::Site;
+use satellite_tests::image::Artifact;
+use satellite_tests::process::Daemon;
 use satellite_tests::satellite::{BOUND, command};
 use serde_json::json;
 
-#[test]
-fn from_a_token_to_a_pull_through_changes_kills_and_the_end_of_ground_control() {
-    let mut site = Site::start();
-    let (first, second) = (site.image("library/web", "v1", 1), site.image("library/web", "v2", 2));
+/// A site whose agent has the first of two images, as its group says, and the token it began with.
+fn at_work() -> (Site, [Artifact; 2], String, Daemon) {
+    let site = Site::start();
+    let images = [site.image("library/web", "v1", 1), site.image("library/web", "v2", 2)];
     site.publish("edge", &json!({}));
-    site.admin.group("shop", &[("library/web", "v1", &first.digest)]);
+    site.admin.group("shop", &[("library/web", "v1", &images[0].digest)]);
     let token = site.admin.register("gate", &["shop"], "edge");
     let mut agent = site.run(Some(&token));
-    site.serves(&mut agent, "library/web", "v1", &first);
+    site.serves(&mut agent, "library/web", "v1", &images[0]);
+    (site, images, token, agent)
+}
+
+#[test]
+fn from_a_token_to_a_pull_through_changes_kills_and_the_end_of_ground_control() {
+    let (mut site, [first, second], token, mut agent) = at_work();
 
     // Ground Control sees what it holds, and that nothing is wrong.
     site.wait(&mut agent, "a healthy report", || {
@@ -145,13 +153,7 @@ fn a_satellite_whose_secret_is_lost_comes_back_by_its_key_and_a_used_token_is_to
 
 #[test]
 fn a_suspended_satellite_goes_on_serving_and_is_let_in_again() {
-    let site = Site::start();
-    let (first, second) = (site.image("library/web", "v1", 1), site.image("library/web", "v2", 2));
-    site.publish("edge", &json!({}));
-    site.admin.group("shop", &[("library/web", "v1", &first.digest)]);
-    let token = site.admin.register("gate", &["shop"], "edge");
-    let mut agent = site.run(Some(&token));
-    site.serves(&mut agent, "library/web", "v1", &first);
+    let (site, [first, second], _, mut agent) = at_work();
     site.admin.call("POST", "/api/satellites/gate/suspend").expect(200);
     site.wait(&mut agent, "the refusal", || {
         site.status().filter(|s| s["troubles"].to_string().contains("account.re"))

@@ -86,6 +86,15 @@ async fn begin(store: &Store, repository: &Repository, digest: &Digest, length: 
     Ok(writer)
 }
 
+/// Where something is to be put, and under which digest.
+pub(crate) fn addressed(
+    handle: StoreHandle,
+    repository: *const c_char,
+    digest: *const c_char,
+) -> Outcome<(Store, Repository, Digest)> {
+    Ok((store(handle)?, parsed("repository", repository)?, parsed("digest", digest)?))
+}
+
 /// Stores `length` bytes as a blob of `repository`, durably. They must have the digest, or nothing is stored. Until a
 /// manifest names the blob, satellite_store_gc may collect it once its grace is over.
 ///
@@ -99,9 +108,7 @@ pub extern "C" fn satellite_blob_put(
     length: usize,
 ) -> c_int {
     run(|| {
-        let store = store(handle)?;
-        let repository: Repository = parsed("repository", repository)?;
-        let digest: Digest = parsed("digest", digest)?;
+        let (store, repository, digest) = addressed(handle, repository, digest)?;
         let data = bytes("data", data, length)?;
         let work = async {
             let mut writer = begin(&store, &repository, &digest, data.len() as u64).await?;
@@ -126,9 +133,7 @@ pub extern "C" fn satellite_blob_put_fd(
     fd: c_int,
 ) -> c_int {
     run(|| {
-        let store = store(handle)?;
-        let repository: Repository = parsed("repository", repository)?;
-        let digest: Digest = parsed("digest", digest)?;
+        let (store, repository, digest) = addressed(handle, repository, digest)?;
         let mut file = File::from(descriptor("fd", fd)?);
         let work = async {
             let mut writer = begin(&store, &repository, &digest, 0).await?;

@@ -8,11 +8,12 @@ use std::{
 
 use futures_lite::future::block_on;
 use satellite_core::{
-    oci::{Digest, Manifest, Reference, Repository, Tag},
+    oci::{Manifest, Reference, Repository, Tag},
     store::{Error, ManifestInfo, Put, Store},
 };
 
 use crate::{
+    blobs::addressed,
     boundary::{array, aside, bytes, optional, parsed, run, set},
     codes::{Failure, Outcome, SATELLITE_CANCELLED, SATELLITE_NOT_FOUND, bad},
     handles::{StoreHandle, store},
@@ -64,9 +65,7 @@ pub extern "C" fn satellite_manifest_put(
     length: usize,
 ) -> c_int {
     run(|| {
-        let store = store(handle)?;
-        let repository: Repository = parsed("repository", repository)?;
-        let digest: Digest = parsed("digest", digest)?;
+        let (store, repository, digest) = addressed(handle, repository, digest)?;
         let tag: Option<Tag> =
             optional("tag", tag)?.map(|t| t.parse().map_err(|e| bad(format!("tag: {e}")))).transpose()?;
         let data = bytes("data", data, length)?;
