@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -65,14 +65,11 @@ impl Machine {
 
     /// Puts a file onto its boot partition, which begins at 1 MiB.
     pub fn provision(&self, file: &str, text: &str) {
-        let mut copy = Command::new("mcopy")
-            .args(["-o", "-i", &format!("{}@@1M", self.disk.display()), "-", &format!("::{file}")])
-            .env("MTOOLS_SKIP_CHECK", "1")
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("mcopy");
-        copy.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        assert!(copy.wait().unwrap().success(), "{file} could not be put onto the boot partition");
+        let from = self.dir.join("provision");
+        std::fs::write(&from, text).unwrap();
+        let mut copy = Command::new("mcopy");
+        copy.args(["-o", "-i", &format!("{}@@1M", self.disk.display())]).arg(from).arg(format!("::{file}"));
+        run(copy.env("MTOOLS_SKIP_CHECK", "1"), BOUND).ok();
     }
 
     /// Turns it on.
