@@ -23,3 +23,11 @@ pub fn within<T>(bound: Duration, mut probe: impl FnMut() -> Option<T>) -> Optio
         pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
+
+/// Sleeps as long as `done` bytes since `begin` are ahead of `rate` bytes a second; 0 is no limit.
+pub(crate) fn pace(rate: u64, begin: Instant, done: u64) {
+    if rate > 0 {
+        let due = Duration::from_secs_f64(done as f64 / rate as f64);
+        std::thread::sleep(due.saturating_sub(begin.elapsed()));
+    }
+}

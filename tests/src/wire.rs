@@ -4,6 +4,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::wait;
 
 /// A line. Dropping it ends it.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ struct Shared {
     /// Bytes stay where they are, as on a link that went away.
     cut: Mutex<bool>,
     mended: Condvar,
+    /// Bytes per second of each connection and direction; 0 is no limit.
+    rate: AtomicU64,
     ended: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -51,6 +56,11 @@ impl Wire {
     pub fn counts(&self) -> (u64, u64, u64) {
         let Shared { up, down, connections, .. } = &*self.shared;
         (up.load(Relaxed), down.load(Relaxed), connections.load(Relaxed))
+    }
+
+    /// Limits each connection to that many bytes per second. With less than its client takes, next to nothing is under way.
+    pub fn limit(&self, bytes_per_second: u64) {
+        self.shared.rate.store(bytes_per_second, Relaxed);
     }
 
     /// From now on nothing comes through: whoever is connected hears nothing, neither does who connects.
@@ -92,6 +102,7 @@ impl Shared {
         let mut piece = vec![0; 16 << 10];
         loop {
             let n = from.read(&mut piece).unwrap_or(0);
+            let begin = Instant::now();
             let cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
             drop(self.mended.wait_while(cut, |cut| *cut));
             if n == 0 || to.write_all(&piece[..n]).is_err() {
@@ -100,6 +111,7 @@ impl Shared {
             }
             let count = if up { &self.up } else { &self.down };
             count.fetch_add(n as u64, Relaxed);
+            wait::pace(self.rate.load(Relaxed), begin, n as u64);
         }
     }
 

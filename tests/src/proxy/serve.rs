@@ -2,6 +2,7 @@
 
 use super::{Fault, Seen, Shared, lock};
 use crate::http::wire::{Head, chunks};
+use crate::wait;
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -140,18 +141,9 @@ fn answer(
         stream.write_all(&buffer[..got])?;
         done += got as u64;
         record(&|seen| seen.sent = done);
-        pace(shared, begin, done);
+        wait::pace(shared.rate.load(Ordering::Relaxed), begin, done);
     }
     Ok(true)
-}
-
-/// Sleeps as long as `done` bytes since `begin` are ahead of the rate.
-fn pace(shared: &Shared, begin: Instant, done: u64) {
-    let rate = shared.rate.load(Ordering::Relaxed);
-    if rate > 0 {
-        let due = Duration::from_secs_f64(done as f64 / rate as f64);
-        std::thread::sleep(due.saturating_sub(begin.elapsed()));
-    }
 }
 
 fn body(head: &Head, reader: &mut BufReader<&TcpStream>) -> io::Result<Vec<u8>> {
